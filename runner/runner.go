@@ -1,0 +1,132 @@
+// Package runner executes processes over snapshots: a [Spec] says what, a
+// [Runner] does it, and the [Process] is waited for.
+//
+// A Spec is data. Its mounts are performed by the runner in a mount namespace
+// of its own, so that nothing stays mounted when lamina is killed.
+package runner
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"lamina/snapshot"
+)
+
+// Spec is a process and its surroundings, a plain value.
+type Spec struct {
+	// ID names the container: unique among those running, at most 64 of [a-z0-9-].
+	// Control groups carry it, so that what a killed lamina left can be found.
+	ID string
+	// Root makes the root filesystem; the mount on "/" comes first.
+	Root []snapshot.Mount
+	// ReadOnly makes the root filesystem read-only to the process.
+	ReadOnly bool
+	// Mounts are added inside the root, in order.
+	Mounts []snapshot.Mount
+
+	Args []string
+	Env  []string // "key=value"; PATH and HOME are filled in if absent
+	Dir  string   // absolute; made if it is missing
+	// User is "user[:group]" by name or number, looked up in the root.
+	User     string
+	Hostname string
+	// Network is "host" or "none".
+	Network string
+	// Hosts are lines for /etc/hosts: "address name".
+	Hosts []string
+
+	Limits Limits
+	// CapAdd and CapDrop change docker's default set of capabilities.
+	CapAdd, CapDrop []string
+	// Insecure drops every restriction: all capabilities, no seccomp, no masks.
+	Insecure bool
+	// NoNewPrivileges forbids gaining privileges by exec.
+	NoNewPrivileges bool
+	// Init runs a minimal init as process 1.
+	Init bool
+	// StopSignal is sent when the context ends, before SIGKILL; 0 is SIGKILL at once.
+	StopSignal int
+}
+
+// Limits bound what the container may use; zero means no limit.
+type Limits struct {
+	Memory  int64   // bytes
+	CPUs    float64 // processors
+	Pids    int64
+	ShmSize int64 // bytes of /dev/shm; 0 is 64 MiB
+	Ulimits []Ulimit
+}
+
+// Ulimit is one resource limit of the process.
+type Ulimit struct {
+	Name       string // "nofile"
+	Soft, Hard int64  // -1 is unlimited
+}
+
+// IO connects the process. A nil stream is /dev/null.
+type IO struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Terminal gives the process a terminal of its own, connected to Stdin and
+	// Stdout; Resize, if not nil, delivers its sizes.
+	Terminal bool
+	Resize   <-chan Size
+}
+
+// Size is a terminal's, in characters.
+type Size struct{ Rows, Cols uint16 }
+
+// Runner starts processes. Implementations are safe for concurrent use.
+type Runner interface {
+	// Start starts s. When ctx ends, every process of the container is killed.
+	// An error means that nothing was started and nothing is left; it is a
+	// *CommandError if the reason is the command itself.
+	Start(ctx context.Context, s Spec, io IO) (Process, error)
+
+	// Sweep removes what killed processes left behind, of this runner's kind, and
+	// never anything that belongs to a living one.
+	Sweep(ctx context.Context) error
+}
+
+// Process is a started container.
+type Process interface {
+	// Pid is that of the first process, in lamina's own pid namespace.
+	Pid() int
+	// Signal sends sig to the first process.
+	Signal(sig os.Signal) error
+	// Wait waits until the first process has ended, every other was killed, its
+	// output was delivered and nothing is mounted any more. It is an *ExitError
+	// unless the exit status is 0. It must be called once.
+	Wait() error
+}
+
+// ExitError reports how a process ended.
+type ExitError struct {
+	// Code is the exit status, 128+n after signal n.
+	Code int
+	// Signal is what killed it, or 0.
+	Signal int
+	// OutOfMemory is set if the kernel killed it for exceeding Limits.Memory.
+	OutOfMemory bool
+}
+
+func (e *ExitError) Error() string {
+	if e.OutOfMemory {
+		return fmt.Sprintf("killed for exceeding its memory limit (exit code %d)", e.Code)
+	}
+	return fmt.Sprintf("exit code %d", e.Code)
+}
+
+// CommandError reports that the command could not be executed: Code is 127 if
+// it was not found, 126 if it is not executable.
+type CommandError struct {
+	Code int
+	Err  error
+}
+
+func (e *CommandError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *CommandError) Unwrap() error { return e.Err }
