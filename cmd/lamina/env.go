@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"lamina/cache"
+)
+
+// env is what a command knows of the world around it. Nothing else in this
+// package touches the process's streams or environment.
+type env struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+
+	root  string // the store's directory: --root
+	debug bool   // --debug
+}
+
+// envPrefix begins the variables that stand for global flags: LAMINA_ROOT is --root.
+const envPrefix = "LAMINA_"
+
+// globalFlags declares the flags that every command has.
+func (e *env) globalFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&e.root, "root", e.defaultRoot(), "Directory of the store")
+	fs.BoolVarP(&e.debug, "debug", "D", false, "Say more about what is done")
+}
+
+// fromEnvironment sets those global flags from the environment that the command
+// line does not mention.
+func (e *env) fromEnvironment(fs *pflag.FlagSet) error {
+	var errs []error
+	fs.VisitAll(func(f *pflag.Flag) {
+		name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value := e.getenv(name)
+		if f.Changed || value == "" {
+			return
+		}
+		if err := fs.Set(f.Name, value); err != nil {
+			errs = append(errs, fmt.Errorf("%s=%s: %w", name, value, errors.Unwrap(err)))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// defaultRoot is where the store is unless --root or LAMINA_ROOT say otherwise;
+// empty if the environment does not tell.
+func (e *env) defaultRoot() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/lamina"
+	}
+	// A relative XDG_DATA_HOME is to be ignored (XDG Base Directory Specification).
+	if dir := e.getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "lamina")
+	}
+	if home := e.getenv("HOME"); home != "" {
+		return filepath.Join(home, ".local", "share", "lamina")
+	}
+	return ""
+}
+
+// openStore opens the store; the caller must close it.
+func (e *env) openStore() (*cache.Store, error) {
+	if e.root == "" {
+		return nil, withHint(errors.New("no directory for the store: HOME is not set"), "set --root or LAMINA_ROOT")
+	}
+	return cache.Open(e.root)
+}
+
+// logger returns where diagnostics go: warnings to stderr, everything with --debug.
+func (e *env) logger() *slog.Logger {
+	level := slog.LevelWarn
+	if e.debug {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{
+		Level: level,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+}
