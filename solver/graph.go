@@ -8,10 +8,7 @@
 // are materialised, so that a cached build touches nothing.
 package solver
 
-import (
-	"encoding/json"
-	"fmt"
-)
+import "fmt"
 
 // ID is the position of a node in its graph.
 type ID int
@@ -65,14 +62,10 @@ func (g *Graph) Add(n Node) ID {
 }
 
 func identity(n Node) string {
-	b, err := json.Marshal(struct {
+	return string(encode(struct {
 		Kind    string
 		Op      Op
 		Inputs  []ID
 		NoCache bool
-	}{n.Op.kind(), n.Op, n.Inputs, n.NoCache})
-	if err != nil {
-		panic("solver: operation cannot be encoded: " + err.Error()) // ops are plain values
-	}
-	return string(b)
+	}{n.Op.kind(), n.Op, n.Inputs, n.NoCache}))
 }

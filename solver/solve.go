@@ -1,0 +1,334 @@
+package solver
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"lamina/cache"
+)
+
+var errVersion = errors.New("record of another version")
+
+// attempts is how often a node is tried whose inputs change under it.
+const attempts = 3
+
+// Options are a Solve's.
+type Options struct {
+	Index cache.Index
+	// Jobs bounds the operations that execute at once; 0 is no bound.
+	Jobs int
+	// Lock excludes everybody else, in this process and others, who works on the
+	// same key; nil if there is nobody else.
+	Lock func(ctx context.Context, name string) (unlock func(), err error)
+	// Events, if set, is called for each event, one call at a time, and for each
+	// node in order. It must not block for long.
+	Events func(Event)
+}
+
+// Solve computes the results of roots, in order, and of every node that they
+// need, each once; it touches no other. Nodes run as soon as their inputs are
+// there. For one node, once its inputs have results:
+//
+//  1. The key over the whole inputs is looked up. A hit touches nothing.
+//  2. On a miss, what the node reads of its inputs is identified, and the key
+//     over that is looked up. A hit is recorded under both keys.
+//  3. Only then it is executed, and recorded under both.
+//
+// The first failure cancels everything else and is returned, as an *Error.
+func Solve(ctx context.Context, g *Graph, roots []ID, w Worker, opt Options) ([]Result, error) {
+	s := &solve{graph: g, worker: w, opt: opt, futures: map[ID]*future{}}
+	if opt.Jobs > 0 {
+		s.slots = make(chan struct{}, opt.Jobs)
+	}
+	eg, ctx := errgroup.WithContext(ctx)
+	for _, id := range roots {
+		s.need(id)
+	}
+	for id, f := range s.futures {
+		eg.Go(func() error { return s.solve(ctx, id, f) })
+	}
+	if err := eg.Wait(); err != nil {
+		return nil, err
+	}
+	results := make([]Result, len(roots))
+	for i, id := range roots {
+		results[i] = s.futures[id].result
+	}
+	return results, nil
+}
+
+type solve struct {
+	graph   *Graph
+	worker  Worker
+	opt     Options
+	slots   chan struct{}
+	futures map[ID]*future // complete before the first goroutine starts
+
+	eventMu sync.Mutex
+}
+
+// future is a node's result, readable once done is closed.
+type future struct {
+	done   chan struct{}
+	result Result
+}
+
+func (s *solve) need(id ID) {
+	if s.futures[id] != nil {
+		return
+	}
+	s.futures[id] = &future{done: make(chan struct{})}
+	for _, in := range s.graph.Nodes[id].Inputs {
+		s.need(in)
+	}
+}
+
+// solve waits for the inputs of a node and finds its result.
+func (s *solve) solve(ctx context.Context, id ID, f *future) error {
+	n := s.graph.Nodes[id]
+	t := Task{Node: n, Inputs: make([]Result, len(n.Inputs))}
+	for i, in := range n.Inputs {
+		select {
+		case <-s.futures[in].done:
+			t.Inputs[i] = s.futures[in].result
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	r := &run{solve: s, id: id, task: t}
+	result, err := r.result(ctx)
+	if err != nil {
+		return r.failed(ctx, err)
+	}
+	f.result = result
+	close(f.done)
+	return nil
+}
+
+// run is the work on one node.
+type run struct {
+	*solve
+	id      ID
+	task    Task
+	started bool
+}
+
+func (r *run) result(ctx context.Context) (Result, error) {
+	switch op := r.task.Node.Op.(type) {
+	case Image:
+		id := op.Digest
+		if id == "" {
+			id = KeyOf(op, nil)
+		}
+		return Result{ID: id, Layers: op.Layers}, nil
+	case Local, Inline:
+		return Result{ID: KeyOf(op, nil), Source: op}, nil
+	case HTTP:
+		return r.fetch(ctx, op)
+	}
+	for range attempts - 1 {
+		res, err := r.find(ctx)
+		if !errors.Is(err, ErrChanged) {
+			return res, err
+		}
+	}
+	return r.find(ctx)
+}
+
+func (r *run) fetch(ctx context.Context, op Op) (Result, error) {
+	release, err := r.slot(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	defer release()
+	r.start()
+	res, err := r.worker.Fetch(ctx, op, r)
+	if err == nil {
+		r.emit(Event{Status: Done})
+	}
+	return res, err
+}
+
+// find is the two-step lookup of Solve's comment.
+func (r *run) find(ctx context.Context) (Result, error) {
+	whole, hasWhole := r.wholeKey()
+	if hasWhole && !r.task.Node.NoCache {
+		if rec := lookup(ctx, r.opt.Index, r.worker, whole); rec != nil {
+			r.emit(Event{Status: Cached})
+			return rec.Result, nil
+		}
+	}
+	read, err := r.worker.Narrow(ctx, r.task)
+	if err != nil {
+		return Result{}, err
+	}
+	key := KeyOf(r.task.Node.Op, r.identities(read))
+	unlock, err := r.lock(ctx, key)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
+	if !r.task.Node.NoCache {
+		// Also when whole and key are the same: another process may have
+		// executed the node while we waited for the lock.
+		if rec := lookup(ctx, r.opt.Index, r.worker, key); rec != nil {
+			if hasWhole && whole != key {
+				remember(ctx, r.opt.Index, whole, rec.withoutParts())
+			}
+			r.emit(Event{Status: Cached})
+			return rec.Result, nil
+		}
+	}
+	rec, err := r.execute(ctx, key, read)
+	if err != nil {
+		return Result{}, err
+	}
+	remember(ctx, r.opt.Index, key, rec)
+	if hasWhole && whole != key {
+		remember(ctx, r.opt.Index, whole, rec.withoutParts())
+	}
+	r.emit(Event{Status: Done})
+	return rec.Result, nil
+}
+
+func (r *run) execute(ctx context.Context, key cache.Key, read []Identity) (*Record, error) {
+	release, err := r.slot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	r.start()
+	begin := time.Now()
+	layers, err := r.worker.Execute(ctx, r.task, read, r)
+	if err != nil {
+		return nil, err
+	}
+	id := key
+	if _, isRun := r.task.Node.Op.(Run); isRun && r.task.Node.NoCache {
+		id = salted(key, rand.Text())
+	}
+	op, err := json.Marshal(r.task.Node.Op)
+	if err != nil {
+		panic("solver: operation cannot be encoded: " + err.Error())
+	}
+	end := time.Now()
+	rec := &Record{
+		Version: keyVersion, Result: Result{ID: id, Layers: layers},
+		Kind: r.task.Node.Op.kind(), Op: op, Name: r.task.Node.Name, Pos: r.task.Node.Pos,
+		Created: end.UTC(), Took: end.Sub(begin),
+	}
+	for i, in := range r.task.Inputs {
+		ri := RecordedInput{Name: r.graph.Nodes[r.task.Node.Inputs[i]].Name}
+		if !isLive(in) {
+			ri.ID = in.ID
+		}
+		if read != nil {
+			ri.Read = read[i]
+		}
+		rec.Inputs = append(rec.Inputs, ri)
+	}
+	return rec, nil
+}
+
+// wholeKey is the key over the whole inputs; there is none if one is live.
+func (r *run) wholeKey() (cache.Key, bool) {
+	for _, in := range r.task.Inputs {
+		if isLive(in) {
+			return "", false
+		}
+	}
+	return KeyOf(r.task.Node.Op, r.identities(nil)), true
+}
+
+func isLive(r Result) bool {
+	_, live := r.Source.(Local)
+	return live
+}
+
+// identities are those of the inputs, narrowed where read says so.
+func (r *run) identities(read []Identity) []digest.Digest {
+	ids := make([]digest.Digest, len(r.task.Inputs))
+	for i, in := range r.task.Inputs {
+		ids[i] = in.ID
+		if read != nil && read[i].Digest != "" {
+			ids[i] = read[i].Digest
+		}
+	}
+	return ids
+}
+
+func (r *run) lock(ctx context.Context, key cache.Key) (func(), error) {
+	if r.opt.Lock == nil {
+		return func() {}, nil
+	}
+	return r.opt.Lock(ctx, key.String())
+}
+
+// slot waits for one of Options.Jobs.
+func (r *run) slot(ctx context.Context) (release func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if r.slots == nil {
+		return func() {}, nil
+	}
+	select {
+	case r.slots <- struct{}{}:
+		return func() { <-r.slots }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// failed reports err, which ended the node, and says where it came from. What
+// ended because something else failed or was cancelled is not the reason.
+func (r *run) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		if r.started {
+			r.emit(Event{Status: Canceled, Err: err})
+		}
+		return context.Cause(ctx)
+	}
+	if errors.Is(err, ErrChanged) {
+		err = fmt.Errorf("%w, %d times in a row: is something writing to it?", err, attempts)
+	}
+	r.start()
+	r.emit(Event{Status: Failed, Err: err})
+	return &Error{Node: r.task.Node, Err: err}
+}
+
+func (r *run) start() {
+	if !r.started {
+		r.started = true
+		r.emit(Event{Status: Started})
+	}
+}
+
+func (r *run) emit(e Event) {
+	if r.opt.Events == nil {
+		return
+	}
+	r.eventMu.Lock()
+	defer r.eventMu.Unlock()
+	e.Time, e.Node = time.Now(), r.id
+	r.opt.Events(e)
+}
+
+// Write and Progress make a run the Output of its own execution.
+
+func (r *run) Write(p []byte) (int, error) {
+	r.emit(Event{Status: OutputWritten, Log: append([]byte(nil), p...)})
+	return len(p), nil
+}
+
+func (r *run) Progress(item string, current, total int64) {
+	r.emit(Event{Status: Progressed, Item: item, Current: current, Total: total})
+}
