@@ -20,8 +20,7 @@ import (
 // Lock waits until this process alone holds the lock of that name and returns
 // what releases it. Within one process it excludes other callers too.
 func (s *Store) Lock(ctx context.Context, name string) (unlock func(), err error) {
-	sum := sha256.Sum256([]byte(name))
-	path := s.Path("locks", hex.EncodeToString(sum[:16]))
+	path := s.lockPath(name)
 	f, err := lockFile(ctx, path, unix.LOCK_EX)
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", name, err)
@@ -30,6 +29,32 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func(), err error
 		os.Remove(path)
 		f.Close()
 	}, nil
+}
+
+func (s *Store) lockPath(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return s.Path("locks", hex.EncodeToString(sum[:16]))
+}
+
+// TryLock is Lock, but does not wait: ok is false if somebody has the lock.
+func (s *Store) TryLock(name string) (unlock func(), ok bool, err error) {
+	path := s.lockPath(name)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, false, err
+	}
+	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil || !isFileAt(f, path) {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = nil
+		}
+		return nil, false, err
+	}
+	return func() {
+		os.Remove(path)
+		f.Close()
+	}, true, nil
 }
 
 // Use claims the store for the life of this process: until Close, nobody's

@@ -121,4 +121,3 @@ func RemoveAll(path string) error {
 	})
 	return os.RemoveAll(path)
 }
-
