@@ -1,0 +1,141 @@
+package exporter
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/pgzip"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Compression names a way to compress layers.
+type Compression string
+
+// The compressions.
+const (
+	Gzip         Compression = "gzip"
+	Zstd         Compression = "zstd"
+	Uncompressed Compression = "uncompressed"
+)
+
+// What decides about the compressed bytes, beside the libraries' versions. These
+// are part of every image's digest: a change makes all layers new.
+const (
+	gzipLevel = 5
+	gzipBlock = 1 << 20
+	zstdLevel = 3
+)
+
+// pipeBuffer gathers the small writes of an archive that is not compressed.
+const pipeBuffer = 256 << 10
+
+// encoder is one way to compress a layer, down to the bytes: those never depend
+// on the number of cores.
+type encoder struct {
+	compression Compression
+	level       int
+}
+
+func newEncoder(c Compression, level *int) (encoder, error) {
+	type limits struct{ usual, least, most int }
+	known := map[Compression]limits{
+		Gzip:         {gzipLevel, 0, 9},
+		Zstd:         {zstdLevel, 1, 22},
+		Uncompressed: {},
+	}
+	if c == "" {
+		c = Gzip
+	}
+	l, ok := known[c]
+	if !ok {
+		return encoder{}, fmt.Errorf("unknown compression %q: use gzip, zstd or uncompressed", string(c))
+	}
+	if level == nil {
+		return encoder{c, l.usual}, nil
+	}
+	if *level < l.least || *level > l.most {
+		return encoder{}, fmt.Errorf("compression level %d of %s is not from %d to %d", *level, c, l.least, l.most)
+	}
+	return encoder{c, *level}, nil
+}
+
+// form names the result for the memo of [layer.Info].
+func (e encoder) form(epoch *time.Time) string {
+	form := string(e.compression)
+	if e.compression != Uncompressed {
+		form = fmt.Sprintf("%s-%d", e.compression, e.level)
+	}
+	if epoch != nil {
+		form = fmt.Sprintf("%s@%d", form, epoch.Unix())
+	}
+	return form
+}
+
+func (e encoder) mediaType() string {
+	switch e.compression {
+	case Zstd:
+		return ocispec.MediaTypeImageLayerZstd
+	case Uncompressed:
+		return ocispec.MediaTypeImageLayer
+	default:
+		return ocispec.MediaTypeImageLayerGzip
+	}
+}
+
+// made tells whether a layer of this media type is compressed in this way, at
+// whatever level.
+func (e encoder) made(mediaType string) bool {
+	_, compression, ok := splitLayerType(mediaType)
+	return ok && strings.HasSuffix(e.mediaType(), "tar"+suffix(compression))
+}
+
+func suffix(compression string) string {
+	if compression == "" {
+		return ""
+	}
+	return "+" + compression
+}
+
+// writer compresses to w. The caller must close it, also after an error: only
+// then have its goroutines ended.
+func (e encoder) writer(w io.Writer) (io.WriteCloser, error) {
+	switch e.compression {
+	case Zstd:
+		// Two goroutines, one that compresses and one that writes; a fixed number
+		// keeps the memory the same everywhere.
+		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(e.level)), zstd.WithEncoderConcurrency(2))
+	case Uncompressed:
+		return bufferedWriter{bufio.NewWriterSize(w, pipeBuffer)}, nil
+	}
+	z, err := pgzip.NewWriterLevel(w, e.level)
+	if err != nil {
+		return nil, err
+	}
+	if err := z.SetConcurrency(gzipBlock, runtime.GOMAXPROCS(0)); err != nil {
+		return nil, err
+	}
+	// The library would write its zero time as a number: the header's "no time" is 1970.
+	z.ModTime = time.Unix(0, 0)
+	return gzipWriter{z}, nil
+}
+
+// gzipWriter closes pgzip's writer so that its goroutines end even after an error.
+type gzipWriter struct{ *pgzip.Writer }
+
+func (g gzipWriter) Close() error {
+	err := g.Writer.Close()
+	if err != nil {
+		// After an error Close leaves the goroutine behind that collects blocks.
+		g.Reset(io.Discard)
+	}
+	return err
+}
+
+type bufferedWriter struct{ *bufio.Writer }
+
+func (b bufferedWriter) Close() error { return b.Flush() }
