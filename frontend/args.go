@@ -1,0 +1,172 @@
+package frontend
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lamina/solver"
+)
+
+const epochArg = "SOURCE_DATE_EPOCH"
+
+// predefined are the arguments that need no ARG to have an effect.
+func predefined(key string) bool {
+	return key == epochArg || isProxy(key) || strings.HasPrefix(key, "BUILDKIT_") ||
+		strings.HasPrefix(key, "BUILD") && isPlatformPart(key[len("BUILD"):]) ||
+		strings.HasPrefix(key, "TARGET") && isPlatformPart(key[len("TARGET"):])
+}
+
+func isPlatformPart(s string) bool {
+	return slices.Contains([]string{"PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT", "STAGE"}, s)
+}
+
+// platformArgs are the global arguments that nobody has to declare before FROM.
+func platformArgs(build, target ocispec.Platform, stage string, given map[string]string) environ {
+	if stage == "" {
+		stage = "default"
+	}
+	var e environ
+	for _, kv := range [][2]string{
+		{"BUILDPLATFORM", FormatPlatform(build)},
+		{"BUILDOS", build.OS},
+		{"BUILDOSVERSION", build.OSVersion},
+		{"BUILDARCH", build.Architecture},
+		{"BUILDVARIANT", build.Variant},
+		{"TARGETPLATFORM", FormatPlatform(target)},
+		{"TARGETOS", target.OS},
+		{"TARGETOSVERSION", target.OSVersion},
+		{"TARGETARCH", target.Architecture},
+		{"TARGETVARIANT", target.Variant},
+		{"TARGETSTAGE", stage},
+	} {
+		if v, ok := given[kv[0]]; ok {
+			kv[1] = v
+		}
+		e = e.with(kv[0], kv[1])
+	}
+	return e
+}
+
+// globalArgs adds the ARGs before the first FROM, each of which sees those
+// before it, to e. given wins over their defaults.
+func (l *lowering) globalArgs(e environ, args []instructions.ArgCommand, given map[string]string) (environ, error) {
+	for _, c := range args {
+		for _, arg := range c.Args {
+			if v, ok := given[arg.Key]; ok {
+				e = e.with(arg.Key, v)
+			} else if arg.Value != nil {
+				v, _, err := l.lex.ProcessWord(*arg.Value, e)
+				if err != nil {
+					return nil, at(l.pos(c.Location()), err)
+				}
+				e = e.with(arg.Key, v)
+			}
+		}
+	}
+	return e, nil
+}
+
+// settleEpoch takes SOURCE_DATE_EPOCH from the build arguments or the global
+// ones, where it says "" if it says nothing.
+func (l *lowering) settleEpoch(args []instructions.ArgCommand) {
+	value, given := l.opt.BuildArgs[epochArg]
+	if !given {
+		value, _ = l.globals.Get(epochArg)
+	}
+	switch value {
+	case "":
+		return
+	case "context": // a local directory has no time of its own: as if it were unset
+		delete(l.opt.BuildArgs, epochArg)
+		l.globals = l.globals.without(epochArg)
+		return
+	}
+	seconds, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		l.fail(l.declaration(args, epochArg), wrong("give it as seconds since 1970, like $(git log -1 --pretty=%ct)",
+			"invalid %s: %s", epochArg, value))
+		return
+	}
+	l.epoch = &seconds
+}
+
+// declaration is where key is declared before the first FROM, or just the file.
+func (l *lowering) declaration(args []instructions.ArgCommand, key string) solver.Pos {
+	for _, c := range args {
+		for _, arg := range c.Args {
+			if arg.Key == key {
+				return l.pos(c.Location())
+			}
+		}
+	}
+	return solver.Pos{File: l.file.Name}
+}
+
+// lowerArg declares build arguments: from here on they are variables, with the
+// value given for the build, their default or their global value.
+func (s *stage) lowerArg(c *instructions.ArgCommand) error {
+	var text []string
+	for _, arg := range c.Args {
+		s.checkSecret("ARG", arg.Key, c)
+		s.l.declared[arg.Key] = true
+		value := arg.Value
+		if given, ok := s.l.opt.BuildArgs[arg.Key]; ok {
+			value = &given
+		} else if value != nil {
+			v, err := s.word(c)(*value)
+			if err != nil {
+				return err
+			}
+			value = &v
+		} else if global, ok := s.l.globals.Get(arg.Key); ok {
+			value = &global
+		}
+		if value == nil {
+			s.args = s.args.with(arg.Key, "")
+			text = append(text, arg.Key)
+			continue
+		}
+		s.args = s.args.with(arg.Key, *value)
+		if !hidden(arg.Key) {
+			s.env = s.env.with(arg.Key, *value)
+		}
+		text = append(text, arg.Key+"="+*value)
+	}
+	s.commit("ARG "+strings.Join(text, " "), EmptyLayer)
+	return nil
+}
+
+// hidden are arguments that never become variables.
+func hidden(key string) bool {
+	return key == "BUILDKIT_SBOM_SCAN_CONTEXT" || key == "BUILDKIT_SBOM_SCAN_STAGE"
+}
+
+// proxies are the predefined proxy arguments, in upper case.
+func proxies() []string {
+	return []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"}
+}
+
+func isProxy(key string) bool {
+	return slices.Contains(proxies(), strings.ToUpper(key))
+}
+
+// proxyEnv returns the proxy arguments that were given, as processes expect
+// them: in upper and in lower case.
+func proxyEnv(args map[string]string) []string {
+	values := map[string]string{}
+	for _, k := range slices.Sorted(maps.Keys(args)) {
+		values[strings.ToUpper(k)] = args[k]
+	}
+	var env []string
+	for _, k := range proxies() {
+		if v := values[k]; v != "" {
+			env = append(env, k+"="+v, strings.ToLower(k)+"="+v)
+		}
+	}
+	return env
+}

@@ -1,0 +1,237 @@
+package frontend
+
+import (
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/opencontainers/go-digest"
+
+	"lamina/solver"
+)
+
+// transfer is a COPY or an ADD.
+type transfer struct {
+	keyword  string
+	files    instructions.SourcesAndDest
+	chown    string
+	chmod    string
+	from     func() (solver.ID, error) // the tree of paths that are no URL
+	source   solver.CopySource         // what is common to all such paths
+	checksum string                    // of a URL
+	unpack   bool                      // URLs too
+}
+
+func (s *stage) lowerCopy(c *instructions.CopyCommand, st step) error {
+	if c.Parents {
+		return wrong("copy each directory to its place with its own COPY", "COPY --parents is not supported yet")
+	}
+	if err := refuseTransfer("COPY", c.Link && c.Chmod == "", c.ExcludePatterns); err != nil {
+		return err
+	}
+	for _, src := range c.SourcePaths {
+		if isGit(src) || isHTTP(src) {
+			return wrong("use ADD for it", "COPY takes files of the build context or of a stage, not the URL %s", src)
+		}
+	}
+	t := transfer{keyword: "COPY", files: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod}
+	t.from = func() (solver.ID, error) { return s.context(), nil }
+	t.source.ResetOwner = true
+	if len(st.sources) > 0 {
+		t.from = func() (solver.ID, error) { return s.readFrom(st.sources[0], c.From) }
+		t.source.ResetOwner = false
+	}
+	return s.transfer(t, summary(s.l.lex, c, "", s.env), st)
+}
+
+func (s *stage) lowerAdd(c *instructions.AddCommand, st step) error {
+	if err := refuseTransfer("ADD", c.Link && c.Chmod == "", c.ExcludePatterns); err != nil {
+		return err
+	}
+	for _, src := range c.SourcePaths {
+		if isGit(src) {
+			return wrong("clone it in a RUN, or before the build", "ADD of the Git repository %s is not supported yet", src)
+		}
+	}
+	if c.Checksum != "" && (len(c.SourcePaths) != 1 || len(c.SourceContents) > 0) {
+		return wrong("write one ADD for each URL", "--checksum is for one source, and here are %d",
+			len(c.SourcePaths)+len(c.SourceContents))
+	}
+	if c.Checksum != "" && !isHTTP(c.SourcePaths[0]) {
+		return wrong("remove it: files of the build context are checked anyway", "--checksum is for a URL, which %s is not", c.SourcePaths[0])
+	}
+	t := transfer{keyword: "ADD", files: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, checksum: c.Checksum}
+	t.from = func() (solver.ID, error) { return s.context(), nil }
+	t.source = solver.CopySource{ResetOwner: true, Unpack: true}
+	if c.Unpack != nil {
+		t.source.Unpack, t.unpack = *c.Unpack, *c.Unpack
+	}
+	return s.transfer(t, summary(s.l.lex, c, "", s.env), st)
+}
+
+func refuseTransfer(keyword string, link bool, exclude []string) error {
+	if link {
+		return wrong("remove --link: without it the files are the same", "%s --link is not supported yet", keyword)
+	}
+	if len(exclude) > 0 {
+		return wrong("list the files in .dockerignore", "%s --exclude is not supported yet", keyword)
+	}
+	return nil
+}
+
+// transfer adds the node of a COPY or ADD, whose name is text.
+func (s *stage) transfer(t transfer, text string, st step) error {
+	if err := checkMode(t.chmod); err != nil {
+		return err
+	}
+	op := solver.Copy{
+		Dest:  destination(s.workdir(), t.files.DestPath),
+		Owner: t.chown,
+		Mode:  t.chmod,
+		Epoch: s.l.epoch,
+	}
+	inputs := []solver.ID{s.root}
+	history := t.keyword
+	if t.chown != "" {
+		history += " --chown=" + t.chown
+	}
+	if t.chmod != "" {
+		history += " --chmod=" + t.chmod
+	}
+	name := text
+	if st.triggered {
+		name = "ONBUILD " + text
+	}
+	read := func(tree solver.ID, src solver.CopySource) {
+		op.Sources, inputs = append(op.Sources, src), append(inputs, tree)
+	}
+	last := -1 // the source that the next path of the same tree joins
+	for _, src := range t.files.SourcePaths {
+		history += " " + src
+		if isHTTP(src) {
+			tree, file, err := s.download(src, t.checksum, name, st)
+			if err != nil {
+				return err
+			}
+			read(tree, solver.CopySource{Paths: []string{literal(file)}, Unpack: t.unpack})
+			last = -1
+			continue
+		}
+		if last < 0 {
+			tree, err := t.from()
+			if err != nil {
+				return err
+			}
+			last = len(op.Sources)
+			read(tree, t.source)
+		}
+		op.Sources[last].Paths = append(op.Sources[last].Paths, sourcePath(src))
+	}
+	for _, doc := range t.files.SourceContents {
+		history += " <<" + doc.Path
+		if err := checkDocumentName(doc.Path); err != nil {
+			return err
+		}
+		read(s.l.graph.Add(solver.Node{
+			Op:   solver.Inline{Files: []solver.InlineFile{{Name: doc.Path, Data: doc.Data}}},
+			Name: "[internal] preparing inline document",
+			Pos:  s.l.pos(st.Location()),
+		}), solver.CopySource{Paths: []string{literal(doc.Path)}})
+	}
+	s.add(solver.Node{Op: op, Inputs: inputs}, text, st)
+	s.commit(history+" "+t.files.DestPath+" # buildkit", s.root)
+	return nil
+}
+
+// download returns the node of a URL, and the name of the file in its tree.
+func (s *stage) download(src, checksum, name string, st step) (solver.ID, string, error) {
+	file := "__unnamed__"
+	if u, err := url.Parse(src); err == nil {
+		if base := path.Base(u.Path); base != "." && base != "/" && base != ".." {
+			file = base
+		}
+	}
+	var sum digest.Digest
+	if checksum != "" {
+		var err error
+		if sum, err = digest.Parse(checksum); err != nil {
+			return 0, "", wrong("write it as sha256:<64 hex digits>", "invalid checksum %q: %v", checksum, err)
+		}
+	}
+	return s.l.graph.Add(solver.Node{
+		Op:      solver.HTTP{URL: src, Name: file, Checksum: sum},
+		Name:    name,
+		Pos:     s.l.pos(st.Location()),
+		NoCache: s.noCache(),
+	}), file, nil
+}
+
+// destination is the absolute path that p means in dir. It ends in a slash if it
+// can only be a directory.
+func destination(dir, p string) string {
+	clean := path.Join("/", dir, p)
+	if path.IsAbs(p) {
+		clean = path.Clean(p)
+	}
+	if clean != "/" && (p == "" || p == "." || strings.HasSuffix(p, "/") || strings.HasSuffix(p, "/.")) {
+		clean += "/"
+	}
+	return clean
+}
+
+// sourcePath makes a source relative to the root of its tree, out of which ".."
+// does not lead.
+func sourcePath(src string) string {
+	if src = path.Join("/", src); src != "/" {
+		return src[1:]
+	}
+	return "."
+}
+
+// special are the characters that mean something in a pattern.
+var special = regexp.MustCompile(`[][*?\\]`)
+
+// literal returns the pattern that matches only name.
+func literal(name string) string { return special.ReplaceAllString(name, `\$0`) }
+
+// symbolicMode is a mode as chmod(1) takes it, "u=rwX,go-w".
+var symbolicMode = regexp.MustCompile(`^[ugoa]*([-+=][rwxXstugo]*)+(,[ugoa]*([-+=][rwxXstugo]*)+)*$`)
+
+func checkMode(mode string) error {
+	if mode == "" || symbolicMode.MatchString(mode) {
+		return nil
+	}
+	if n, err := strconv.ParseUint(mode, 8, 32); err != nil || n > 0o7777 {
+		return wrong("", "invalid --chmod %q: it should be octal, from 0 to 07777, or symbolic, like u=rwX,go=rX", mode)
+	}
+	return nil
+}
+
+var scheme = regexp.MustCompile(`^[a-zA-Z0-9]+://`)
+
+func isHTTP(src string) bool {
+	return (strings.HasPrefix(src, "http://") || strings.HasPrefix(src, "https://")) && !isGit(src)
+}
+
+// scpStyle is git@github.com:owner/repository.
+var scpStyle = regexp.MustCompile(`^[a-zA-Z0-9_.-]+@[a-zA-Z0-9.-]+:.*$`)
+
+// isGit tells a Git repository from a file and from another URL: of an HTTP URL
+// it is the ".git" at the end of the path that does.
+func isGit(src string) bool {
+	if !scheme.MatchString(src) {
+		return scpStyle.MatchString(src)
+	}
+	u, err := url.Parse(src)
+	if err != nil {
+		return false
+	}
+	if slices.Contains([]string{"http", "https"}, u.Scheme) {
+		return strings.HasSuffix(u.Path, ".git")
+	}
+	return u.Scheme == "ssh" || u.Scheme == "git"
+}

@@ -1,0 +1,60 @@
+package frontend
+
+import (
+	"slices"
+	"strings"
+)
+
+// environ is variables as "key=value", each key once. It is a value: with
+// returns another one.
+type environ []string
+
+// newEnviron reads the environment of an image, where "key" alone is "key=" and
+// the last value of a key counts.
+func newEnviron(vars []string) environ {
+	var e environ
+	for _, v := range vars {
+		key, value, _ := strings.Cut(v, "=")
+		e = e.with(key, value)
+	}
+	return e
+}
+
+// Get returns the value of key. With Keys it makes an environ what the shell
+// package expands from.
+func (e environ) Get(key string) (string, bool) {
+	if i := e.index(key); i >= 0 {
+		return e[i][len(key)+1:], true
+	}
+	return "", false
+}
+
+// Keys returns all keys.
+func (e environ) Keys() []string {
+	keys := make([]string, len(e))
+	for i, v := range e {
+		keys[i], _, _ = strings.Cut(v, "=")
+	}
+	return keys
+}
+
+// with returns e with key set to value, in its old place if it had one.
+func (e environ) with(key, value string) environ {
+	if i := e.index(key); i >= 0 {
+		e = slices.Clone(e)
+		e[i] = key + "=" + value
+		return e
+	}
+	return append(slices.Clip(e), key+"="+value)
+}
+
+// without returns e without key.
+func (e environ) without(key string) environ {
+	return slices.DeleteFunc(slices.Clone(e), func(v string) bool { return strings.HasPrefix(v, key+"=") })
+}
+
+func (e environ) index(key string) int {
+	return slices.IndexFunc(e, func(v string) bool {
+		return len(v) > len(key) && v[len(key)] == '=' && v[:len(key)] == key
+	})
+}

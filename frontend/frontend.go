@@ -1,0 +1,154 @@
+// Package frontend turns a Dockerfile into what a build has to do: a graph of
+// layer operations, and for every target the image configuration that goes
+// with its root.
+//
+//	file, err := frontend.Parse("Dockerfile", src)             // syntax
+//	build, err := frontend.Lower(ctx, file, resolver, options) // meaning
+//	results, err := solver.Solve(ctx, build.Graph, …)          // work
+//
+// Lower is a pure function of its arguments and of the resolver's answers: it
+// reads no file and runs nothing. Instructions that only describe the image
+// (ENV, LABEL, CMD, …) fold into its configuration; FROM, RUN, COPY, ADD and
+// WORKDIR become nodes. Stages that no target needs are neither resolved nor
+// lowered. The language is that of BuildKit's Dockerfile frontend 1.26, and what
+// this package does not know of it is refused with its line, never ignored.
+package frontend
+
+import (
+	"context"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lamina/snapshot"
+	"lamina/solver"
+)
+
+// Resolver finds base images.
+type Resolver interface {
+	// Resolve describes the image that ref names for p. It is called once for
+	// each image and platform that a target needs, by several goroutines at
+	// once, and should pull no layer.
+	Resolve(ctx context.Context, ref string, p ocispec.Platform) (Base, error)
+}
+
+// Base is an image to build on.
+type Base struct {
+	// Ref is the image's full name, "docker.io/library/debian:12".
+	Ref string
+	// Digest is that of the manifest for the platform asked for.
+	Digest digest.Digest
+	Config dockerspec.DockerOCIImage
+	// Layers are lowest first.
+	Layers []snapshot.Layer
+}
+
+// Options are what a build's command line says about its meaning.
+type Options struct {
+	// Platforms are those to build for; none means BuildPlatform, or whatever
+	// the base image is for.
+	Platforms []ocispec.Platform
+	// BuildPlatform is this machine's.
+	BuildPlatform ocispec.Platform
+	// Targets are names or indices of stages; none means the last stage.
+	Targets []string
+	// BuildArgs are values for ARG.
+	BuildArgs map[string]string
+	// Labels are added to every target's image.
+	Labels map[string]string
+
+	// NoCache executes everything anew; NoCacheFilter does so for these stages.
+	NoCache       bool
+	NoCacheFilter []string
+
+	// Network is that of every RUN which names none: "", "none" or "host".
+	Network  string
+	Hostname string
+	Hosts    []string // "name=address"
+	ShmSize  int64    // bytes; 0 is the default
+	Ulimits  []string // "name=soft[:hard]"
+
+	// Epoch is SOURCE_DATE_EPOCH in Unix seconds, unless BuildArgs has it.
+	Epoch *int64
+}
+
+// Build is a lowered Dockerfile.
+type Build struct {
+	Graph *solver.Graph
+	// Targets are in the order of Options.Targets and, within one, Options.Platforms.
+	Targets  []Target
+	Warnings []Warning
+	// Epoch is the SOURCE_DATE_EPOCH in force, from wherever it came.
+	Epoch *int64
+}
+
+// Target is an image to make.
+type Target struct {
+	// Stage is the stage's name, or its index if it has none.
+	Stage    string
+	Platform ocispec.Platform
+	Root     solver.ID
+	// Config is the image's configuration. Its history is the base image's, and
+	// it has no diff IDs: what this build adds is in History.
+	Config  dockerspec.DockerOCIImage
+	History []History
+}
+
+// EmptyLayer is the Node of a [History] entry that has no layer.
+const EmptyLayer solver.ID = -1
+
+// History is one entry of an image's history (OCI image-spec, config.md,
+// "history").
+type History struct {
+	CreatedBy string
+	Comment   string
+	// Node is what may have made a layer, or [EmptyLayer]. Whether it did is
+	// known once it is solved: a WORKDIR that exists makes none.
+	Node solver.ID
+}
+
+// Warning is something legal that is probably not meant.
+type Warning struct {
+	Pos solver.Pos
+	// Rule is the name of the check, "UndefinedVar"; URL explains it.
+	Rule string
+	Text string
+	URL  string
+}
+
+// Lower says what has to be done to build the targets of f.
+//
+// An error is a context's, or an [ErrorList] with everything that is wrong in
+// the stages that the targets need.
+func Lower(ctx context.Context, f *File, r Resolver, opt Options) (*Build, error) {
+	opt = opt.withDefaults()
+	w := &work{
+		file:  f,
+		opt:   opt,
+		graph: &solver.Graph{},
+		bases: newBases(r),
+		seen:  map[Warning]bool{},
+	}
+	if err := w.prepare(); err != nil {
+		return nil, w.errors.add(solver.Pos{File: f.Name}, err).sorted()
+	}
+	build := &Build{Graph: w.graph}
+	for _, name := range opt.Targets {
+		for _, p := range opt.platforms() {
+			t, err := w.lower(ctx, name, p)
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			if err == nil {
+				build.Targets = append(build.Targets, t)
+			}
+		}
+	}
+	w.finish()
+	if len(w.errors) > 0 {
+		return nil, w.errors.sorted()
+	}
+	build.Warnings, build.Epoch = w.warnings, w.epoch
+	return build, nil
+}

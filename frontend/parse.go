@@ -1,0 +1,111 @@
+package frontend
+
+import (
+	"bytes"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/command"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"lamina/solver"
+)
+
+// File is a Dockerfile whose syntax is right. It is never changed, so one File
+// may be lowered any number of times, also at once.
+type File struct {
+	Name   string // for positions
+	Source []byte
+
+	tree     *parser.Node
+	escape   rune
+	warnings []parser.Warning // empty continuation lines
+}
+
+// Parse reads the Dockerfile src, which errors call name. An error is an
+// [ErrorList] with every instruction that is wrong.
+func Parse(name string, src []byte) (*File, error) {
+	var errs ErrorList
+	if _, syntax, lines, ok := parser.DetectSyntax(src); ok {
+		if err := acceptSyntax(syntax); err != nil {
+			return nil, errs.add(position(name, lines), err)
+		}
+	}
+	res, err := parser.Parse(bytes.NewReader(src))
+	if err != nil {
+		return nil, errs.add(solver.Pos{File: name}, err)
+	}
+	f := &File{Name: name, Source: src, tree: res.AST, escape: res.EscapeToken, warnings: res.Warnings}
+
+	stages := 0
+	for _, n := range res.AST.Children {
+		pos := position(name, n.Location())
+		cmd, err := instructions.ParseInstructionWithLinter(n, silent())
+		if err != nil {
+			errs.add(pos, err)
+		}
+		switch {
+		case strings.EqualFold(n.Value, command.From):
+			stages++
+		case err == nil && stages == 0 && !strings.EqualFold(n.Value, command.Arg):
+			errs.add(pos, wrong("begin with FROM: only ARG may stand before it",
+				"%s stands before the first FROM", strings.ToUpper(cmd.(instructions.Command).Name())))
+		}
+	}
+	if stages == 0 && len(errs) == 0 {
+		errs.add(solver.Pos{File: name}, wrong("a Dockerfile needs a FROM: \"FROM scratch\" starts from nothing",
+			"there is no stage to build"))
+	}
+	if len(errs) > 0 {
+		return nil, errs.sorted()
+	}
+	return f, nil
+}
+
+// instructions returns fresh values of f's stages and of the ARGs before them;
+// lowering expands variables in them in place. lint is told what is found.
+func (f *File) instructions(lint *linter.Linter) ([]instructions.Stage, []instructions.ArgCommand, error) {
+	return instructions.Parse(f.tree, lint)
+}
+
+// silent returns a linter that says nothing. The parser cannot do without one
+// where a comment configures it.
+func silent() *linter.Linter { return linter.New(&linter.Config{}) }
+
+func instructionNames() []string {
+	names := slices.Sorted(maps.Keys(command.Commands))
+	for i, n := range names {
+		names[i] = strings.ToUpper(n)
+	}
+	return names
+}
+
+// newestSyntax is the minor version of docker/dockerfile 1.x that this package
+// speaks.
+const newestSyntax = 26
+
+// syntaxName is docker/dockerfile by any of its names: a tag "1", "1.7",
+// "1.7.1", "latest", "labs" or "1-labs", and a digest, each if it likes.
+var syntaxName = regexp.MustCompile(`^(?:docker\.io/)?docker/dockerfile(?:-upstream)?` +
+	`(?::(?:1(?:\.(\d+)(?:\.\d+)?)?(?:-(?:labs|experimental))?|latest|labs|experimental|master(?:-labs)?))?` +
+	`(?:@sha256:[0-9a-f]{64})?$`)
+
+// acceptSyntax tells whether the frontend that a "# syntax=" names speaks the
+// language of this package, which then stands in for it.
+func acceptSyntax(name string) error {
+	name, _, _ = strings.Cut(name, " ")
+	m := syntaxName.FindStringSubmatch(name)
+	if m == nil {
+		return wrong("remove the line, or name docker/dockerfile:1", "the frontend %s is not supported", name)
+	}
+	if minor, err := strconv.Atoi(m[1]); m[1] != "" && (err != nil || minor > newestSyntax) {
+		return wrong("use docker/dockerfile:1 if the file needs nothing newer",
+			"the syntax of %s is newer than 1.%d, the newest that is known here", name, newestSyntax)
+	}
+	return nil
+}
