@@ -23,14 +23,19 @@ type Spec struct {
 	Root []snapshot.Mount
 	// ReadOnly makes the root filesystem read-only to the process.
 	ReadOnly bool
-	// Mounts are added inside the root, in order.
+	// Mounts are added inside the root, in order, after /proc, /dev, /sys and the
+	// network's files. The Source of a bind is absolute, or "name:path" for a path
+	// inside Roots[name], whose links are followed inside that root.
 	Mounts []snapshot.Mount
+	// Roots are more root filesystems, by name, of which binds show parts.
+	Roots map[string][]snapshot.Mount
 
 	Args []string
 	Env  []string // "key=value"; PATH and HOME are filled in if absent
 	Dir  string   // absolute; made if it is missing
 	// User is "user[:group]" by name or number, looked up in the root.
-	User     string
+	User string
+	// Hostname is "lamina" if it is empty.
 	Hostname string
 	// Network is "host" or "none".
 	Network string
@@ -46,7 +51,8 @@ type Spec struct {
 	NoNewPrivileges bool
 	// Init runs a minimal init as process 1.
 	Init bool
-	// StopSignal is sent when the context ends, before SIGKILL; 0 is SIGKILL at once.
+	// StopSignal is sent when the context ends, ten seconds before SIGKILL; 0 is
+	// SIGKILL at once.
 	StopSignal int
 }
 
