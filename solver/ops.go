@@ -77,7 +77,8 @@ type Copy struct {
 
 // CopySource selects files from one tree.
 type CopySource struct {
-	// Paths are names or patterns (with * ? [ ] and **), relative to the tree's root.
+	// Paths are names or patterns (with * ? [ ] and **; a backslash makes the next
+	// character literal), relative to the tree's root, which is ".".
 	Paths []string `json:"paths"`
 	// Unpack extracts a source that is a tar archive, compressed or not (ADD).
 	Unpack bool `json:"unpack,omitempty"`
@@ -99,7 +100,8 @@ type Run struct {
 	Hosts    []string   `json:"hosts,omitempty"` // "name=address", for /etc/hosts
 	ShmSize  int64      `json:"shmSize,omitempty"`
 	Ulimits  []string   `json:"ulimits,omitempty"`
-	// Files are here-documents, offered to the command as /dev/pipes/<name>.
+	// Files are here-documents, offered to the command as /dev/pipes/<name>, read-only
+	// and of mode 0755: they are programs that name their interpreter.
 	Files []InlineFile `json:"files,omitempty"`
 
 	// ProxyEnv reaches the process but never a key: predefined proxy arguments.
