@@ -192,13 +192,10 @@ func (p *packer) remember(dir *layer.Dir, form string, packed layer.Packed, size
 	if err != nil {
 		return err
 	}
-	forms := map[string]layer.Packed{form: packed}
-	for name, other := range info.Packed {
-		if name != form {
-			forms[name] = other
-		}
-	}
-	info.Packed = maps.Clone(forms)
+	forms := map[string]layer.Packed{}
+	maps.Copy(forms, info.Packed)
+	forms[form] = packed
+	info.Packed = forms
 	if info.DiffID == "" && p.opt.Epoch == nil {
 		info.DiffID, info.Size = packed.DiffID, size
 	}
@@ -211,7 +208,7 @@ func (p *packer) remember(dir *layer.Dir, form string, packed layer.Packed, size
 //	write -> sha256 (diff ID) -> compressor -> pipe -> the store (digest)
 func (p *packer) stream(ctx context.Context, id snapshot.ID, write func(io.Writer) error) (layer.Packed, int64, error) {
 	pr, pw := io.Pipe()
-	stop := context.AfterFunc(ctx, func() { pw.CloseWithError(context.Cause(ctx)) })
+	stop := context.AfterFunc(ctx, func() { pw.CloseWithError(ctx.Err()) })
 	defer stop()
 	archive := &countingWriter{id: id, progress: p.opt.Progress}
 	hash := sha256.New()
