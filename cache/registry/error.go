@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -87,10 +86,7 @@ func unreachable(registry, subject string, err error) *Error {
 		Text: fmt.Sprintf("cannot reach %s: %v", registry, err),
 		Hint: "check the network, and HTTPS_PROXY and NO_PROXY if there is a proxy",
 	}
-	var (
-		dns         *net.DNSError
-		certificate *tls.CertificateVerificationError
-	)
+	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.Is(err, http.ErrSchemeMismatch):
 		e.transient = false
@@ -98,7 +94,7 @@ func unreachable(registry, subject string, err error) *Error {
 	case errors.As(err, &certificate):
 		e.transient = false
 		e.Hint = fmt.Sprintf("if you trust it, put its CA's certificate into /etc/docker/certs.d/%s/ca.crt", registry)
-	case errors.As(err, &dns) && dns.IsNotFound:
+	case isNoSuchHost(err):
 		e.Hint = "check the registry's name"
 	}
 	return e

@@ -170,7 +170,7 @@ func checkRepository(s string) error {
 	case len(s) > maxRepository:
 		return fmt.Errorf("the repository has more than %d characters", maxRepository)
 	case strings.ContainsFunc(s, isUpper):
-		return fmt.Errorf("the repository must be in lower case: %q", strings.ToLower(s))
+		return errors.New("the repository must be in lower case")
 	}
 	for component := range strings.SplitSeq(s, "/") {
 		if !validComponent(component) {

@@ -47,7 +47,7 @@ func TestParseName(t *testing.T) {
 func TestParseNameErrors(t *testing.T) {
 	for _, tc := range []struct{ in, want string }{
 		{"", `image name "": the repository is missing`},
-		{"Debian", `image name "Debian": the repository must be in lower case: "debian"`},
+		{"Debian", `image name "Debian": the repository must be in lower case`},
 		{"https://ghcr.io/a", `image name "https://ghcr.io/a": leave out https://`},
 		{"a:", `image name "a:": bad tag ""`},
 		{"a:b c", `image name "a:b c": bad tag "b c"`},

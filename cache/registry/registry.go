@@ -18,8 +18,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lamina/cache"
@@ -73,7 +75,7 @@ func New(opt Options) *Client {
 	return &Client{
 		opt:    opt,
 		logins: &logins{getenv: opt.Getenv, log: opt.Log},
-		policy: defaultPolicy,
+		policy: defaultPolicy(),
 		hosts:  map[string]*host{},
 	}
 }
@@ -101,9 +103,8 @@ func (c *Client) Repository(name Name) (*Repository, error) {
 		name:      Name{Registry: name.Registry, Repository: name.Repository},
 		host:      c.host(name.Registry),
 		progress:  c.opt.Progress,
-		absent:    map[string]bool{},
-		sessions:  map[string]string{},
-		manifests: map[string][]byte{},
+		sessions:  map[digest.Digest]*url.URL{},
+		manifests: map[digest.Digest][]byte{},
 	}, nil
 }
 
