@@ -1,0 +1,289 @@
+package fileset
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"lamina/snapshot"
+	"lamina/snapshot/layer"
+)
+
+// From is one source of a [Copy].
+type From struct {
+	Selection *Selection
+	// Unpack extracts files that are tar archives, compressed or not, as their
+	// content tells.
+	Unpack bool
+	// ResetOwner gives everything to 0:0, unless the copy has an owner: the
+	// source is a build context, whose owners mean nothing in an image. What is
+	// unpacked keeps the owners of its archive.
+	ResetOwner bool
+	// Expect is the table that [Selection.Digest] returned. If it is set, copying
+	// something else fails with [ErrChanged].
+	Expect []Sum
+}
+
+// CopyOptions say where files go and what becomes of their attributes.
+type CopyOptions struct {
+	// Dest is an absolute path. It is a directory if it ends in a slash.
+	Dest string
+	// Owner, if set, is to own everything that is made.
+	Owner *Owner
+	// Mode is an octal or symbolic mode, as in [ParseMode]; empty keeps modes.
+	Mode string
+	// Time, if set, is the modification time of everything copied or made. What is
+	// unpacked keeps the times of its archive.
+	Time *time.Time
+	// Now is the modification time of directories that are made and have no
+	// other, if Time is not set.
+	Now time.Time
+}
+
+// Copy writes what copying from onto base changes as a layer, by these rules:
+//
+//   - Dest is looked up through base's links. It and its parents are made if need
+//     be, with mode 0755 (or an octal Mode), for Owner or 0:0.
+//   - A directory means its contents. A file gets the name Dest, or its own one
+//     inside Dest if that is or must be a directory.
+//   - An existing destination keeps its owner and mode; directories beneath it take those of
+//     their source. Files are replaced; a directory and something else never replace each other.
+//   - Links beneath a source stay links; hard links beneath one source stay hard
+//     links; a socket becomes an empty file.
+//
+// The layer also holds the directories above what it changes, as they are in base.
+func Copy(ctx context.Context, d *layer.Draft, base snapshot.Tree, from []From, opt CopyOptions) error {
+	if err := checkNotEmpty(from); err != nil {
+		return err
+	}
+	c := copier{target: newTarget(d, base), opt: opt}
+	if opt.Mode != "" {
+		var err error
+		if c.mode, err = ParseMode(opt.Mode); err != nil {
+			return err
+		}
+	}
+	for _, f := range from {
+		x := expectation{sums: f.Expect, on: f.Expect != nil}
+		for _, m := range f.Selection.matches {
+			if err := c.match(ctx, f, m, &x); err != nil {
+				return err
+			}
+		}
+		if err := x.finish(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkNotEmpty fails if patterns are all there is to copy and none of them
+// matched.
+func checkNotEmpty(from []From) error {
+	var missed *NotFoundError
+	for _, f := range from {
+		if f.Selection.Len() > 0 {
+			return nil
+		}
+		if missed == nil && len(f.Selection.paths) > 0 {
+			missed = &NotFoundError{Path: f.Selection.paths[0]}
+		}
+	}
+	if missed == nil {
+		return nil
+	}
+	return missed
+}
+
+type copier struct {
+	target *target
+	opt    CopyOptions
+	mode   ModeChange
+}
+
+// match copies one match.
+func (c *copier) match(ctx context.Context, f From, m match, x *expectation) error {
+	if f.Unpack && m.entry.Kind == snapshot.File {
+		archive, err := isArchive(f.Selection.tree, m.name)
+		if err != nil {
+			return readError(m.name, err)
+		}
+		if archive {
+			return c.unpack(ctx, f.Selection.tree, m, x)
+		}
+	}
+	dst, err := c.destination(m)
+	if err != nil {
+		return err
+	}
+	err = walk(ctx, f.Selection.tree, m, func(it item) error {
+		if it.isTop() {
+			return nil
+		}
+		return c.item(ctx, f, it, dst, x)
+	})
+	if err != nil || m.entry.Kind != snapshot.Dir {
+		return err
+	}
+	return c.target.setTime(dst, c.time(m.entry.ModTime))
+}
+
+// destination returns where m goes, whose parents, and for a directory itself,
+// then exist.
+func (c *copier) destination(m match) (string, error) {
+	// A name after a link that leads nowhere is made where the link leads.
+	first := path.Dir(c.opt.Dest)
+	if strings.HasSuffix(c.opt.Dest, "/") || strings.HasSuffix(c.opt.Dest, "/.") {
+		first = c.opt.Dest
+	}
+	if err := c.mkdirAll(first, c.mode.newDir()); err != nil {
+		return "", err
+	}
+	dst, err := c.target.resolve(path.Clean(c.opt.Dest))
+	if err != nil {
+		return "", err
+	}
+	old, err := c.target.lstat(dst)
+	exists := err == nil
+	switch {
+	case m.entry.Kind != snapshot.Dir && exists && old.Kind == snapshot.Dir:
+		dst = path.Join(dst, m.base)
+	case m.entry.Kind == snapshot.Dir && exists && old.Kind != snapshot.Dir:
+		return "", fmt.Errorf("cannot copy to non-directory: /%s", dst)
+	}
+	parent := path.Dir(dst)
+	if m.entry.Kind == snapshot.Dir {
+		parent = dst
+	}
+	return dst, c.mkdirAll("/"+parent, c.mode.newDir())
+}
+
+// mkdirAll makes the directory that name means, if there is none.
+func (c *copier) mkdirAll(name string, mode uint32) error {
+	resolved, err := c.target.resolve(name)
+	if err != nil {
+		return err
+	}
+	_, err = c.target.mkdirAll(resolved, c.newDir(mode))
+	return err
+}
+
+// newDir is what a directory is like that no source describes.
+func (c *copier) newDir(mode uint32) snapshot.Entry {
+	e := snapshot.Entry{Kind: snapshot.Dir, Mode: mode, ModTime: c.time(c.opt.Now)}
+	if o := c.opt.Owner; o != nil {
+		e.UID, e.GID = o.UID, o.GID
+	}
+	return e
+}
+
+func (c *copier) time(own time.Time) time.Time {
+	if c.opt.Time != nil {
+		return *c.opt.Time
+	}
+	return own
+}
+
+// item copies one file or directory beneath dst.
+func (c *copier) item(ctx context.Context, f From, it item, dst string, x *expectation) error {
+	name := path.Join(dst, it.rel)
+	old, err := c.target.lstat(name)
+	exists := err == nil
+	isDir := it.entry.Kind == snapshot.Dir
+	switch {
+	case exists && isDir && old.Kind != snapshot.Dir:
+		return fmt.Errorf("cannot copy to non-directory: /%s", name)
+	case exists && !isDir && old.Kind == snapshot.Dir:
+		return fmt.Errorf("cannot replace the directory /%s by the file %s", name, it.name)
+	}
+	var content digest.Digest
+	if it.link != "" {
+		err = c.target.link(path.Join(dst, it.link), name)
+	} else {
+		content, err = c.write(ctx, f, it, name)
+	}
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", it.name, err)
+	}
+	if !x.on {
+		return nil
+	}
+	sum, err := describe(f.Selection.tree, it, f.ResetOwner, func(item) (digest.Digest, error) { return content, nil })
+	if err != nil {
+		return err
+	}
+	return x.check(sum)
+}
+
+// write writes an item at name and returns the sum of a regular file.
+func (c *copier) write(ctx context.Context, f From, it item, name string) (digest.Digest, error) {
+	tree := f.Selection.tree
+	e := it.entry
+	e.Mode = c.mode.Apply(e.Mode, e.Kind)
+	e.ModTime = c.time(e.ModTime)
+	switch {
+	case c.opt.Owner != nil:
+		e.UID, e.GID = c.opt.Owner.UID, c.opt.Owner.GID
+	case f.ResetOwner:
+		e.UID, e.GID = 0, 0
+	}
+	xattrs, err := tree.Xattrs(it.name)
+	if err != nil {
+		return "", readError(it.name, err)
+	}
+	switch e.Kind {
+	case snapshot.Dir:
+		return "", c.target.mkdir(name, e, xattrs)
+	case snapshot.File:
+		r, err := tree.Open(it.name)
+		if err != nil {
+			return "", readError(it.name, err)
+		}
+		defer r.Close()
+		h := newHashReader(ctx, r)
+		if err := c.target.put(name, e, xattrs, h); err != nil {
+			return "", err
+		}
+		return withXattrs(h.digest(), xattrs), nil
+	}
+	return "", c.target.put(name, e, xattrs, nil)
+}
+
+// expectation compares what is copied with what was identified, one after the
+// other, which is possible because both are walked in the same order.
+type expectation struct {
+	sums []Sum
+	on   bool
+}
+
+func (x *expectation) check(got Sum) error {
+	if !x.on {
+		return nil
+	}
+	if len(x.sums) == 0 {
+		return fmt.Errorf("%s: %w", got.Name, ErrChanged)
+	}
+	want := x.sums[0]
+	x.sums = x.sums[1:]
+	// Owners are not compared: they were left out if they are not copied.
+	got.UID, got.GID, want.UID, want.GID = 0, 0, 0, 0
+	if got == want {
+		return nil
+	}
+	name := got.Name
+	if compareWalk(want.Name, got.Name) < 0 {
+		name = want.Name // it is gone
+	}
+	return fmt.Errorf("%s: %w", name, ErrChanged)
+}
+
+func (x *expectation) finish() error {
+	if !x.on || len(x.sums) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", x.sums[0].Name, ErrChanged)
+}

@@ -1,0 +1,23 @@
+package fileset
+
+import (
+	"time"
+
+	"lamina/snapshot"
+	"lamina/snapshot/layer"
+)
+
+// Mkdir makes the directory path, which is absolute and looked up through base's links, and
+// those above it as WORKDIR does: what has to be made gets mode 0755, owner
+// and the time t. It tells whether anything had to be; if not, the draft is
+// unchanged.
+func Mkdir(d *layer.Draft, base snapshot.Tree, path string, owner Owner, t time.Time) (made bool, err error) {
+	target := newTarget(d, base)
+	name, err := target.resolve(path)
+	if err != nil {
+		return false, err
+	}
+	return target.mkdirAll(name, snapshot.Entry{
+		Kind: snapshot.Dir, Mode: 0o755, UID: owner.UID, GID: owner.GID, ModTime: t,
+	})
+}
