@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -131,3 +132,6 @@ func (k *keeping) Read(p []byte) (int, error) {
 
 // Close ends the transfer; what was not read to its end is not kept.
 func (k *keeping) Close() error { return k.close() }
+
+// Origins returns the repositories that are known to hold d.
+func (l *Lazy) Origins(d digest.Digest) []string { return l.Store.Origins(d) }

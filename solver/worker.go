@@ -35,6 +35,8 @@ type Identity struct {
 	Digest digest.Digest `json:"digest,omitempty"`
 	// Parts say what the digest was made of, for people: a file each.
 	Parts []Part `json:"parts,omitempty"`
+	// Memo is the worker's own: Execute gets it back.
+	Memo any `json:"-"`
 }
 
 // Part is one named thing that went into a key.

@@ -1,0 +1,142 @@
+// Package engine wires the parts of lamina together: the store, the pool of
+// unpacked layers, registries, and what runs processes. Commands share it; it
+// decides nothing that a user could see but how images are found (see Resolve).
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lamina/cache"
+	"lamina/cache/registry"
+	"lamina/runner"
+	"lamina/snapshot"
+	"lamina/snapshot/layer"
+	"lamina/snapshot/native"
+	"lamina/snapshot/overlay"
+	"lamina/solver/local"
+)
+
+// Engine is a store and everything that works on it.
+type Engine struct {
+	Store    *cache.Store
+	Pool     *layer.Pool
+	Registry *registry.Client
+	// Blobs are those of the store and those that can be fetched into it.
+	Blobs *cache.Lazy
+
+	log    *slog.Logger
+	driver func() (snapshot.Driver, error)
+	runner func() (runner.Runner, error)
+}
+
+// Options are an Engine's.
+type Options struct {
+	Root   string
+	Getenv func(string) string
+	Log    *slog.Logger
+	// Progress is told about bytes to and from registries.
+	Progress cache.Progress
+}
+
+// Open opens the store at opt.Root, which it makes if there is none, and claims
+// it until Close: nothing in it is removed meanwhile.
+func Open(ctx context.Context, opt Options) (*Engine, error) {
+	store, err := cache.Open(opt.Root)
+	if err != nil {
+		return nil, explain(err, opt.Root)
+	}
+	if err := store.Use(ctx); err != nil {
+		store.Close()
+		return nil, err
+	}
+	pool, err := layer.OpenPool(store.Path("layers"), store.Temp)
+	if err != nil {
+		store.Close()
+		return nil, err
+	}
+	e := &Engine{
+		Store: store, Pool: pool, log: opt.Log,
+		Registry: registry.New(registry.Options{
+			Getenv: opt.Getenv, Log: opt.Log, Progress: opt.Progress, UserAgent: "lamina",
+		}),
+	}
+	e.Blobs = &cache.Lazy{Store: store, Remote: e.repository}
+	e.driver = sync.OnceValues(e.openDriver)
+	e.runner = sync.OnceValues(e.openRunner)
+	return e, nil
+}
+
+// Close gives back what Open took.
+func (e *Engine) Close() error { return e.Store.Close() }
+
+// Driver returns what makes filesystems of layers: overlay where this machine
+// has it, copies otherwise.
+func (e *Engine) Driver() (snapshot.Driver, error) { return e.driver() }
+
+// Runner returns what runs processes. An error says why nothing can be run here.
+func (e *Engine) Runner() (runner.Runner, error) { return e.runner() }
+
+func (e *Engine) openDriver() (snapshot.Driver, error) {
+	if err := overlay.Supported(e.Store.Path("layers")); err != nil {
+		e.log.Info("overlay cannot be used, files are copied", "reason", err)
+		return native.New(e.Pool, e.Store.Temp)
+	}
+	return overlay.New(e.Pool, e.Store.Temp)
+}
+
+func (e *Engine) openRunner() (runner.Runner, error) {
+	if err := runner.Supported(); err != nil {
+		return nil, err
+	}
+	return runner.New(runner.Options{State: e.Store.Path("containers")})
+}
+
+// repository returns the blobs of a repository ("registry/path").
+func (e *Engine) repository(origin string) (cache.Blobs, error) {
+	name, err := registry.ParseName(origin)
+	if err != nil {
+		return nil, err
+	}
+	return e.Registry.Repository(name)
+}
+
+// Worker returns what performs build operations; c says the rest.
+func (e *Engine) Worker(c local.Config) *local.Worker {
+	c.Store, c.Blobs, c.Pool, c.Driver, c.Runner = e.Store, e.Blobs, e.Pool, e.Driver, e.Runner
+	return local.New(c)
+}
+
+// from is the blobs that can be had, where those that are not known yet are in
+// repository origin: reading an image through it teaches the store where its
+// parts are.
+type from struct {
+	*cache.Lazy
+	origin string
+}
+
+func (f from) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	ok, err := f.Store.Has(ctx, d)
+	return ok, errors.Join(err, f.learn(ok, d))
+}
+
+func (f from) learn(ok bool, d ocispec.Descriptor) error {
+	if ok {
+		return nil
+	}
+	return f.Store.AddOrigin(d.Digest, f.origin)
+}
+
+// explain says what to do about a store that cannot be opened.
+func explain(err error, root string) error {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("%w: %s is not yours; set --root or LAMINA_ROOT to a directory of your own", err, root)
+	}
+	return err
+}

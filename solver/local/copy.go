@@ -1,0 +1,164 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"lamina/snapshot"
+	"lamina/snapshot/fileset"
+	"lamina/solver"
+)
+
+// selected is what narrowCopy found, kept for copy: walking a context of many
+// files twice would cost as much again.
+type selected struct {
+	selection *fileset.Selection
+	sums      []fileset.Sum
+}
+
+// narrowCopy identifies the files that op selects of each of its sources. The
+// base is read as a whole: links in it decide where files go.
+func (w *Worker) narrowCopy(ctx context.Context, t solver.Task, op solver.Copy) ([]solver.Identity, error) {
+	read := make([]solver.Identity, len(t.Inputs))
+	for i, src := range op.Sources {
+		id, err := w.identify(ctx, t.Inputs[i+1], src.Paths, fileset.DigestOptions{ResetOwner: src.ResetOwner, Unpack: src.Unpack})
+		if err != nil {
+			return nil, err
+		}
+		read[i+1] = id
+	}
+	return read, nil
+}
+
+// identify selects paths of in and identifies what they name.
+func (w *Worker) identify(ctx context.Context, in solver.Result, paths []string, opt fileset.DigestOptions) (solver.Identity, error) {
+	tree, err := w.tree(ctx, in, nil)
+	if err != nil {
+		return solver.Identity{}, err
+	}
+	sel, err := fileset.Select(ctx, tree, paths)
+	if err != nil {
+		return solver.Identity{}, err
+	}
+	d, sums, err := sel.Digest(ctx, w.Sums, opt)
+	if err != nil {
+		return solver.Identity{}, changed(err)
+	}
+	return solver.Identity{Digest: d, Parts: parts(sums), Memo: selected{sel, sums}}, nil
+}
+
+// parts says in a record what files were read.
+func parts(sums []fileset.Sum) []solver.Part {
+	all := make([]solver.Part, len(sums))
+	for i, s := range sums {
+		value := strconv.FormatUint(uint64(s.Mode), 8)
+		if s.UID != 0 || s.GID != 0 {
+			value += fmt.Sprintf(" %d:%d", s.UID, s.GID)
+		}
+		if s.Digest != "" {
+			value += " " + s.Digest.String()
+		}
+		all[i] = solver.Part{Name: s.Name, Value: value}
+	}
+	return all
+}
+
+// changed translates fileset's word for it into the solver's.
+func changed(err error) error {
+	if errors.Is(err, fileset.ErrChanged) {
+		return fmt.Errorf("%w: %w", solver.ErrChanged, err)
+	}
+	return err
+}
+
+// copy writes the new layer straight from the sources: nothing is mounted.
+func (w *Worker) copy(ctx context.Context, t solver.Task, op solver.Copy, read []solver.Identity, out solver.Output) ([]snapshot.Layer, error) {
+	base, err := w.stack(ctx, t.Inputs[0], out)
+	if err != nil {
+		return nil, err
+	}
+	opt := fileset.CopyOptions{Dest: op.Dest, Mode: op.Mode, Now: now()}
+	if epoch, ok := solver.ModTime(op.Epoch); ok {
+		opt.Time, opt.Now = &epoch, epoch
+	}
+	if op.Owner != "" {
+		u, err := fileset.LookupUser(base, op.Owner)
+		if err != nil {
+			return nil, err
+		}
+		opt.Owner = &fileset.Owner{UID: u.UID, GID: u.GID}
+	}
+	var from []fileset.From
+	for i, src := range op.Sources {
+		s, ok := read[i+1].Memo.(selected)
+		if !ok {
+			return nil, errors.New("copy without having identified its sources")
+		}
+		from = append(from, fileset.From{
+			Selection: s.selection, Expect: s.sums, Unpack: src.Unpack, ResetOwner: src.ResetOwner,
+		})
+	}
+	draft, err := w.Pool.Draft()
+	if err != nil {
+		return nil, err
+	}
+	defer draft.Close()
+	if err := fileset.Copy(ctx, draft, base, from, opt); err != nil {
+		return nil, changed(err)
+	}
+	id := newID()
+	if err := draft.Commit(id); err != nil {
+		return nil, err
+	}
+	return onTop(t.Inputs[0], id), nil
+}
+
+// mkdir makes a directory, and a layer only if there was something to make.
+func (w *Worker) mkdir(ctx context.Context, t solver.Task, op solver.Mkdir, out solver.Output) ([]snapshot.Layer, error) {
+	base, err := w.stack(ctx, t.Inputs[0], out)
+	if err != nil {
+		return nil, err
+	}
+	u, err := fileset.LookupUser(base, op.User)
+	if err != nil {
+		return nil, err
+	}
+	when := now()
+	if epoch, ok := solver.ModTime(op.Epoch); ok {
+		when = epoch
+	}
+	draft, err := w.Pool.Draft()
+	if err != nil {
+		return nil, err
+	}
+	defer draft.Close()
+	made, err := fileset.Mkdir(draft, base, op.Path, fileset.Owner{UID: u.UID, GID: u.GID}, when)
+	if err != nil || !made {
+		return t.Inputs[0].Layers, err
+	}
+	id := newID()
+	if err := draft.Commit(id); err != nil {
+		return nil, err
+	}
+	return onTop(t.Inputs[0], id), nil
+}
+
+// inlineTree is the files of op. They have no time of their own: Copy gives them
+// the present, or the epoch.
+func inlineTree(op solver.Inline) snapshot.Tree {
+	files := make([]fileset.MemoryFile, len(op.Files))
+	for i, f := range op.Files {
+		files[i] = fileset.MemoryFile{Name: f.Name, Mode: 0o644, ModTime: now(), Data: []byte(f.Data)}
+	}
+	return fileset.Memory(files...)
+}
+
+// contentID identifies a downloaded file by all that a COPY of it would keep.
+func contentID(name string, content digest.Digest, modified time.Time) digest.Digest {
+	return digest.FromString(fmt.Sprintf("http %q %s %d", name, content, modified.Unix()))
+}

@@ -1,0 +1,145 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"lamina/cache"
+	"lamina/snapshot"
+	"lamina/solver"
+)
+
+// download is what the index remembers of a URL, so that the next build asks
+// whether the file has changed instead of fetching it.
+type download struct {
+	ETag     string        `json:"etag,omitempty"`
+	Modified string        `json:"modified,omitempty"` // the Last-Modified header
+	Digest   digest.Digest `json:"digest"`
+	Result   solver.Result `json:"result"`
+}
+
+// http fetches a file into a layer of its own. Its modification time is what the
+// server says, or the beginning of Unix time. A file whose checksum is given and
+// which is here already costs no request.
+func (w *Worker) http(ctx context.Context, op solver.HTTP, out solver.Output) (solver.Result, error) {
+	key := solver.KeyOf(op, nil)
+	unlock, err := w.Store.Lock(ctx, key.String())
+	if err != nil {
+		return solver.Result{}, err
+	}
+	defer unlock()
+	known := w.known(ctx, key)
+	if known != nil && op.Checksum != "" {
+		return known.Result, nil
+	}
+	resp, err := w.get(ctx, op.URL, known)
+	if err != nil {
+		return solver.Result{}, err
+	}
+	defer resp.Body.Close()
+	if known != nil && resp.StatusCode == http.StatusNotModified {
+		return known.Result, nil
+	}
+	d, err := w.keepDownload(op, resp, out)
+	if err != nil {
+		return solver.Result{}, err
+	}
+	if data, err := json.Marshal(d); err == nil {
+		_ = w.Store.Index().Put(ctx, key, data) // at worst it is fetched again
+	}
+	return d.Result, nil
+}
+
+// known is what is remembered under key, if its file is still here.
+func (w *Worker) known(ctx context.Context, key cache.Key) *download {
+	data, err := w.Store.Index().Get(ctx, key)
+	if err != nil {
+		return nil
+	}
+	var d download
+	if err := json.Unmarshal(data, &d); err != nil || !w.Has(ctx, d.Result) {
+		return nil
+	}
+	return &d
+}
+
+func (w *Worker) get(ctx context.Context, url string, known *download) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	if known != nil {
+		if known.ETag != "" {
+			req.Header.Set("If-None-Match", known.ETag)
+		}
+		if known.Modified != "" {
+			req.Header.Set("If-Modified-Since", known.Modified)
+		}
+	}
+	resp, err := w.HTTP.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNotModified {
+		resp.Body.Close()
+		return nil, fmt.Errorf("get %s: the server answered %s", url, resp.Status)
+	}
+	return resp, nil
+}
+
+// keepDownload writes the response as a layer with one file.
+func (w *Worker) keepDownload(op solver.HTTP, resp *http.Response, out solver.Output) (*download, error) {
+	modified := time.Unix(0, 0).UTC()
+	if t, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil {
+		modified = t.UTC()
+	}
+	draft, err := w.Pool.Draft()
+	if err != nil {
+		return nil, err
+	}
+	defer draft.Close()
+	hash := digest.SHA256.Digester()
+	body := &downloading{r: io.TeeReader(resp.Body, hash.Hash()), name: op.URL, total: resp.ContentLength, out: out}
+	entry := snapshot.Entry{Name: op.Name, Kind: snapshot.File, Mode: 0o600, ModTime: modified}
+	if err := draft.File(op.Name, entry, body); err != nil {
+		return nil, fmt.Errorf("get %s: %w", op.URL, err)
+	}
+	got := hash.Digest()
+	if op.Checksum != "" && got != op.Checksum {
+		return nil, fmt.Errorf("%s has the digest %s, but the checksum says %s", op.URL, got, op.Checksum)
+	}
+	id := newID()
+	if err := draft.Commit(id); err != nil {
+		return nil, err
+	}
+	return &download{
+		ETag: resp.Header.Get("ETag"), Modified: resp.Header.Get("Last-Modified"), Digest: got,
+		Result: solver.Result{
+			ID:     contentID(op.Name, got, modified),
+			Layers: []snapshot.Layer{{ID: id, Created: now()}},
+		},
+	}, nil
+}
+
+// downloading reports how much of a file has arrived.
+type downloading struct {
+	r        io.Reader
+	name     string
+	n, total int64
+	out      solver.Output
+}
+
+func (d *downloading) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	d.n += int64(n)
+	if n > 0 {
+		d.out.Progress(d.name, d.n, max(d.total, 0))
+	}
+	return n, err
+}
