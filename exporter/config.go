@@ -59,7 +59,11 @@ func fitHistory(history []ocispec.History, layers int) []ocispec.History {
 	}
 	var missing []ocispec.History
 	for ; claimed < layers; claimed++ {
-		missing = append(missing, ocispec.History{Comment: "a layer without a history"})
+		h := ocispec.History{Comment: "a layer without a history"}
+		if len(fit) > 0 {
+			h.Created = fit[0].Created // no later than what was built on it
+		}
+		missing = append(missing, h)
 	}
 	return append(missing, fit...)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -56,7 +57,9 @@ func Bytes(seed uint64, n int) []byte {
 // the same seed share their layers.
 func Image(t testing.TB, b cache.Blobs, p ocispec.Platform, seed uint64, layers, size int) ocispec.Descriptor {
 	t.Helper()
+	created := time.Unix(0, 0).UTC()
 	config := ocispec.Image{
+		Created:  &created,
 		Platform: p,
 		Config:   ocispec.ImageConfig{Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}},
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}},
@@ -69,7 +72,7 @@ func Image(t testing.TB, b cache.Blobs, p ocispec.Platform, seed uint64, layers,
 	for i := range layers {
 		archive := Tar(t, fmt.Sprintf("file-%d", i), Bytes(seed+uint64(i), size))
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, digest.FromBytes(archive))
-		config.History = append(config.History, ocispec.History{CreatedBy: fmt.Sprintf("COPY file-%d /", i)})
+		config.History = append(config.History, ocispec.History{Created: &created, CreatedBy: fmt.Sprintf("COPY file-%d /", i)})
 		manifest.Layers = append(manifest.Layers, Put(t, b, ocispec.MediaTypeImageLayerGzip, compress(t, archive)))
 	}
 	manifest.Config = PutJSON(t, b, ocispec.MediaTypeImageConfig, config)
