@@ -123,14 +123,15 @@ func (c *copier) leaf(ctx context.Context, d ocispec.Descriptor) error {
 	if done, err := c.mount(ctx, d); err != nil || done {
 		return err
 	}
-	r, err := c.src.Open(ctx, d)
+	r := &source{desc: d, progress: c.progress, open: func() (io.ReadCloser, error) { return c.src.Open(ctx, d) }}
+	defer r.Close()
+	_, err := r.Seek(0, io.SeekStart)
 	if errors.Is(err, fs.ErrNotExist) && isForeign(d.MediaType) && len(d.URLs) > 0 {
 		return nil // it stays where its URLs say
 	}
 	if err != nil {
 		return fmt.Errorf("copy %s: %w", d.Digest, err)
 	}
-	defer r.Close()
 	return c.put(ctx, d, r)
 }
 
@@ -142,9 +143,6 @@ func (c *copier) document(ctx context.Context, b blob) error {
 }
 
 func (c *copier) put(ctx context.Context, d ocispec.Descriptor, r io.Reader) error {
-	if c.progress != nil {
-		r = &progressReader{r: r, desc: d, progress: c.progress}
-	}
 	if err := c.dst.Put(ctx, d, r); err != nil {
 		return fmt.Errorf("copy %s: %w", d.Digest, err)
 	}
@@ -186,21 +184,4 @@ func (c *copier) report(d ocispec.Descriptor) {
 	if c.progress != nil {
 		c.progress(d, d.Size)
 	}
-}
-
-// progressReader tells how far the reading of a blob has come.
-type progressReader struct {
-	r        io.Reader
-	desc     ocispec.Descriptor
-	progress cache.Progress
-	n        int64
-}
-
-func (p *progressReader) Read(b []byte) (int, error) {
-	n, err := p.r.Read(b)
-	p.n += int64(n)
-	if n > 0 {
-		p.progress(p.desc, p.n)
-	}
-	return n, err
 }

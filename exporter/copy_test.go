@@ -244,3 +244,34 @@ func (b damaged) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser,
 	}()
 	return pr, nil
 }
+
+// impatient is a destination that reads a part of each layer before it gets the
+// rest, as after a broken connection.
+type impatient struct{ *cachetest.Memory }
+
+func (b impatient) Put(ctx context.Context, d ocispec.Descriptor, r io.Reader) error {
+	if again, ok := r.(io.Seeker); ok && d.Size > 100 {
+		if _, err := io.CopyN(io.Discard, r, 100); err != nil {
+			return err
+		}
+		if n, err := again.Seek(0, io.SeekCurrent); err != nil || n != 100 {
+			return fmt.Errorf("after 100 bytes: at %d, %v", n, err)
+		}
+		if n, err := again.Seek(0, io.SeekStart); err != nil || n != 0 {
+			return fmt.Errorf("going back: at %d, %v", n, err)
+		}
+	}
+	return b.Memory.Put(ctx, d, r)
+}
+
+func TestCopyStartsAgain(t *testing.T) {
+	src := cachetest.NewMemory()
+	root := cachetest.Image(t, src, amd64, 1, 2, 1000)
+	dst := impatient{cachetest.NewMemory()}
+	if err := exporter.Copy(t.Context(), dst, src, root, exporter.CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(src.Digests(), dst.Digests()); diff != "" {
+		t.Errorf("what was copied: %s", diff)
+	}
+}
