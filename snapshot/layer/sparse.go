@@ -1,0 +1,94 @@
+package layer
+
+import (
+	"bytes"
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	copySize = 128 << 10 // bytes read at once; a multiple of holeSize
+	holeSize = 16 << 10  // the least run of zeros, so aligned, that becomes a hole
+	bigSize  = 1 << 32   // a size to try before the bytes are read
+)
+
+// copySparse writes all of r to the empty file fd, and leaves holes where r has
+// long runs of zeros. buf has copySize bytes. want is how many bytes r claims to
+// have, if it does.
+func copySparse(fd int, r io.Reader, buf []byte, want int64) error {
+	var zeros [holeSize]byte
+	var size, written int64
+	if want >= bigSize {
+		// A claim of exabytes, all holes, would keep us busy for years.
+		if err := unix.Ftruncate(fd, want); err != nil {
+			return err
+		}
+		written = want
+	}
+	for {
+		n, err := fill(r, buf)
+		for at := 0; at < n; {
+			end := min(at+holeSize, n)
+			if bytes.Equal(buf[at:end], zeros[:end-at]) && end-at == holeSize {
+				at = end
+				continue
+			}
+			for end < n { // data up to the next hole goes in one call
+				next := min(end+holeSize, n)
+				if next-end == holeSize && bytes.Equal(buf[end:next], zeros[:]) {
+					break
+				}
+				end = next
+			}
+			if err := pwrite(fd, buf[at:end], size+int64(at)); err != nil {
+				return err
+			}
+			written = max(written, size+int64(end))
+			at = end
+		}
+		size += int64(n)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if written == size {
+		return nil
+	}
+	return unix.Ftruncate(fd, size)
+}
+
+// fill reads until buf is full or r has no more, which is io.EOF, or fails.
+func fill(r io.Reader, buf []byte) (int, error) {
+	n, empty := 0, 0
+	for n < len(buf) {
+		m, err := r.Read(buf[n:])
+		n += m
+		if err != nil {
+			return n, err
+		}
+		if m > 0 {
+			empty = 0
+		} else if empty++; empty == 100 {
+			return n, io.ErrNoProgress
+		}
+	}
+	return n, nil
+}
+
+func pwrite(fd int, b []byte, off int64) error {
+	for len(b) > 0 {
+		n, err := unix.Pwrite(fd, b, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b, off = b[n:], off+int64(n)
+	}
+	return nil
+}
