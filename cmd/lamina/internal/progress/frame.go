@@ -50,6 +50,7 @@ type line struct {
 // the steps, the time and the size of the terminal.
 type frame struct {
 	steps   []*liveStep
+	remarks []line
 	started time.Time
 	action  string
 	now     time.Time
@@ -64,6 +65,8 @@ type frame struct {
 // that ended last as there is room for.
 func (f *frame) live() []line {
 	room := max(1, f.rows-2) // without the headline and the line of the cursor
+	remarks := f.remarks[max(0, len(f.remarks)-room/2):]
+	room -= len(remarks)
 	detail := map[*liveStep][]line{}
 	var running, ended []*liveStep
 	for _, s := range f.steps {
@@ -99,6 +102,9 @@ func (f *frame) live() []line {
 			out = append(out, detail[s]...)
 		}
 	}
+	for _, r := range remarks {
+		out = append(out, line{clip(r.text, f.cols), r.color})
+	}
 	return out
 }
 
@@ -120,7 +126,8 @@ func (f *frame) final() []line {
 			out = append(out, line{clip(itemPrefix+"WARN: "+w, f.cols), f.colors.warning})
 		}
 	}
-	return out
+	// What stays is not clipped: the terminal breaks what is too long.
+	return append(out, f.remarks...)
 }
 
 func (f *frame) headline(word string) line {

@@ -81,6 +81,12 @@ func (p *plain) Event(e Event) {
 	if p.closed {
 		return
 	}
+	if e.Step == "" {
+		p.endLine()
+		fmt.Fprintln(&p.buf, remark(e))
+		p.flush()
+		return
+	}
 	s := p.step(e)
 	s.take(e)
 	if s.ended || p.current == nil || p.current == s || s.size > maxWaiting {

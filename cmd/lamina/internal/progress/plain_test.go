@@ -155,6 +155,7 @@ func TestPlainPartialLine(t *testing.T) {
 		log(d, "a", "y\ngoing on")
 		pass(3 * time.Second)
 		d.Event(Event{Step: "b", Name: "B", Kind: Cached})
+		d.Event(Event{Kind: Warning, Log: []byte("beware")})
 		log(d, "a", " and on\n")
 		d.Event(Event{Step: "a", Kind: Failed, Err: errors.New("exit code: 3")})
 	}, `
@@ -165,6 +166,7 @@ func TestPlainPartialLine(t *testing.T) {
 
 #2 B
 #2 CACHED
+WARN: beware
 
 #1 A
 #1 6.000  and on

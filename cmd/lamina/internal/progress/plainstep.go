@@ -74,10 +74,8 @@ func (s *plainStep) take(e Event) {
 		}
 	case Bytes:
 		s.bytes(e)
-	case Note:
-		s.say(string(e.Log))
-	case Warning:
-		s.say("WARN: " + string(e.Log))
+	case Note, Warning:
+		s.say(remark(e))
 	case Cached:
 		s.say("CACHED")
 	case Done:
@@ -88,6 +86,14 @@ func (s *plainStep) take(e Event) {
 		s.failed = true
 		s.say(strings.TrimSpace(fmt.Sprintf("ERROR: %v", errText(e.Err))))
 	}
+}
+
+// remark is the text of a note or a warning.
+func remark(e Event) string {
+	if e.Kind == Warning {
+		return "WARN: " + string(e.Log)
+	}
+	return string(e.Log)
 }
 
 func errText(err error) string {

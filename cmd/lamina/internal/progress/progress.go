@@ -21,7 +21,8 @@ import (
 type Event struct {
 	// Time is when it happened; zero means now.
 	Time time.Time
-	// Step identifies the step and is unique in a build.
+	// Step identifies the step and is unique in a build. A Note or a Warning
+	// may belong to none.
 	Step string
 	// Name is the step for people: "[build 3/7] RUN make". It is needed once.
 	Name string

@@ -38,7 +38,7 @@ type rawVertex struct {
 
 type rawBytes struct {
 	ID        string        `json:"id"`
-	Vertex    digest.Digest `json:"vertex"`
+	Vertex    digest.Digest `json:"vertex,omitempty"`
 	Name      string        `json:"name,omitempty"`
 	Total     int64         `json:"total,omitempty"`
 	Current   int64         `json:"current"`
@@ -48,14 +48,14 @@ type rawBytes struct {
 }
 
 type rawLog struct {
-	Vertex    digest.Digest `json:"vertex"`
+	Vertex    digest.Digest `json:"vertex,omitempty"`
 	Stream    int           `json:"stream,omitempty"`
 	Data      []byte        `json:"data"`
 	Timestamp time.Time     `json:"timestamp"`
 }
 
 type rawWarning struct {
-	Vertex digest.Digest `json:"vertex"`
+	Vertex digest.Digest `json:"vertex,omitempty"`
 	Level  int           `json:"level,omitempty"`
 	Short  []byte        `json:"short,omitempty"`
 }
@@ -83,7 +83,10 @@ func (r *rawJSON) Close() {
 }
 
 func (r *rawJSON) status(e Event) rawStatus {
-	at, id := e.at().UTC(), digest.FromString(e.Step)
+	at, id := e.at().UTC(), digest.Digest("")
+	if e.Step != "" {
+		id = digest.FromString(e.Step)
+	}
 	if e.Name != "" {
 		r.names[e.Step] = e.Name
 	}

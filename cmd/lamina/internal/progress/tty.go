@@ -40,6 +40,7 @@ type tty struct {
 	started time.Time
 	steps   map[string]*liveStep
 	order   []*liveStep
+	remarks []line // that belong to no step
 	screen  []line // what the last frame drew
 	cols    int    // and the size it drew it for
 	rows    int
@@ -93,6 +94,14 @@ func (d *tty) Event(e Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
+		return
+	}
+	if e.Step == "" {
+		l := line{text: clean([]byte(remark(e)))}
+		if e.Kind == Warning {
+			l.color = d.colors.warning
+		}
+		d.remarks = append(d.remarks, l)
 		return
 	}
 	s := d.steps[e.Step]
@@ -157,7 +166,7 @@ func (d *tty) frame() *frame {
 		cols, rows = defaultCols, defaultRows
 	}
 	return &frame{
-		steps: d.order, started: d.started, action: d.action, now: time.Now(),
+		steps: d.order, remarks: d.remarks, started: d.started, action: d.action, now: time.Now(),
 		cols: cols, rows: rows, tail: d.tailRows, colors: d.colors,
 	}
 }

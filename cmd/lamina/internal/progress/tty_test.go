@@ -68,6 +68,7 @@ func TestTTYWholeBuild(t *testing.T) {
 `)
 		d.Event(Event{Step: "b", Kind: Done})
 		d.Event(Event{Step: "d", Kind: Warning, Log: []byte("something smells")})
+		d.Event(Event{Kind: Warning, Log: []byte("everything smells")})
 		pass(400 * time.Millisecond)
 		d.Event(Event{Step: "d", Kind: Done})
 	})
@@ -78,6 +79,7 @@ func TestTTYWholeBuild(t *testing.T) {
  => CACHED [build 2/3] WORKDIR /src                                         0.0s
  => [build 3/3] RUN make && make install                                    1.5s
  => => WARN: something smells
+WARN: everything smells
 `)
 }
 
