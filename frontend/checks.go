@@ -80,12 +80,14 @@ func (l *lowering) checkDefaultBases(stages []instructions.Stage, args []instruc
 	if err != nil {
 		return // the build fails for it, unless an argument is given
 	}
+	names := map[string]bool{}
 	for _, st := range stages {
 		ref, _, err := l.lex.ProcessWord(st.BaseName, defaults)
-		if err == nil && !imageName.MatchString(ref) {
+		if err == nil && !imageName.MatchString(ref) && !names[strings.ToLower(ref)] {
 			l.lint.Run(&linter.RuleInvalidDefaultArgInFrom, st.Location,
 				linter.RuleInvalidDefaultArgInFrom.Format(st.BaseName))
 		}
+		names[st.Name] = true
 	}
 }
 

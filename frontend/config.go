@@ -169,7 +169,7 @@ func (s *stage) lowerWorkdir(c *instructions.WorkdirCommand, st step) error {
 	s.add(solver.Node{
 		Op:     solver.Mkdir{Path: path.Clean(dir), User: s.image.Config.User, Epoch: s.l.epoch},
 		Inputs: []solver.ID{s.root},
-	}, summary(s.l.lex, c, "", s.env), st)
+	}, s.stepTitle(s.l.lex, st, c, "", s.env), st)
 	s.commit("WORKDIR "+dir, s.root)
 	return nil
 }

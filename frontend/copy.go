@@ -45,7 +45,7 @@ func (s *stage) lowerCopy(c *instructions.CopyCommand, st step) error {
 		t.from = func() (solver.ID, error) { return s.readFrom(st.sources[0], c.From) }
 		t.source.ResetOwner = false
 	}
-	return s.transfer(t, summary(s.l.lex, c, "", s.env), st)
+	return s.transfer(t, s.stepTitle(s.l.lex, st, c, "", s.env), st)
 }
 
 func (s *stage) lowerAdd(c *instructions.AddCommand, st step) error {
@@ -70,12 +70,12 @@ func (s *stage) lowerAdd(c *instructions.AddCommand, st step) error {
 	if c.Unpack != nil {
 		t.source.Unpack, t.unpack = *c.Unpack, *c.Unpack
 	}
-	return s.transfer(t, summary(s.l.lex, c, "", s.env), st)
+	return s.transfer(t, s.stepTitle(s.l.lex, st, c, "", s.env), st)
 }
 
 func refuseTransfer(keyword string, link bool, exclude []string) error {
 	if link {
-		return wrong("remove --link: without it the files are the same", "%s --link is not supported yet", keyword)
+		return wrong("remove --link: the step then depends on those before it, too", "%s --link is not supported yet", keyword)
 	}
 	if len(exclude) > 0 {
 		return wrong("list the files in .dockerignore", "%s --exclude is not supported yet", keyword)
@@ -83,8 +83,8 @@ func refuseTransfer(keyword string, link bool, exclude []string) error {
 	return nil
 }
 
-// transfer adds the node of a COPY or ADD, whose name is text.
-func (s *stage) transfer(t transfer, text string, st step) error {
+// transfer adds the node of a COPY or ADD, and gives it its name.
+func (s *stage) transfer(t transfer, name string, st step) error {
 	if err := checkMode(t.chmod); err != nil {
 		return err
 	}
@@ -101,10 +101,6 @@ func (s *stage) transfer(t transfer, text string, st step) error {
 	}
 	if t.chmod != "" {
 		history += " --chmod=" + t.chmod
-	}
-	name := text
-	if st.triggered {
-		name = "ONBUILD " + text
 	}
 	read := func(tree solver.ID, src solver.CopySource) {
 		op.Sources, inputs = append(op.Sources, src), append(inputs, tree)
@@ -142,7 +138,7 @@ func (s *stage) transfer(t transfer, text string, st step) error {
 			Pos:  s.l.pos(st.Location()),
 		}), solver.CopySource{Paths: []string{literal(doc.Path)}})
 	}
-	s.add(solver.Node{Op: op, Inputs: inputs}, text, st)
+	s.add(solver.Node{Op: op, Inputs: inputs}, name, st)
 	s.commit(history+" "+t.files.DestPath+" # buildkit", s.root)
 	return nil
 }

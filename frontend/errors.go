@@ -84,6 +84,10 @@ func wrong(hint, format string, args ...any) *Error {
 // suggestion is how the parser's own errors end when they have one.
 var suggestion = regexp.MustCompile(`^(?s)(.*) \((did you mean .*\?)\)$`)
 
+// expansion is how errors in variables begin, with the text of the line, which is
+// shown anyway.
+var expansion = regexp.MustCompile(`^failed to process "(?:[^"\\]|\\.)*": `)
+
 // at gives err its place: pos, unless err knows a more exact one.
 func at(pos solver.Pos, err error) *Error {
 	var known *Error
@@ -106,9 +110,15 @@ func at(pos solver.Pos, err error) *Error {
 			Text: fmt.Sprintf("unknown instruction %q", unknown.Instruction),
 			Hint: didYouMean(unknown.Instruction, instructionNames(), false)}
 	}
-	text, hint := strings.TrimSpace(err.Error()), ""
+	text, hint := expansion.ReplaceAllString(strings.TrimSpace(err.Error()), ""), ""
 	if m := suggestion.FindStringSubmatch(text); m != nil {
 		text, hint = m[1], m[2]
+	}
+	if strings.Contains(text, "modifier (\uFFFD)") { // the parser met the end of the text
+		text = "a variable's ${ has no }"
+	}
+	if flag, ok := strings.CutPrefix(text, "unknown flag: --"); ok {
+		hint = didYouMean("--"+flag, flagNames(), true)
 	}
 	return &Error{Pos: pos, Text: text, Hint: hint, Err: err}
 }
@@ -125,13 +135,34 @@ func position(file string, lines []parser.Range) solver.Pos {
 	return pos
 }
 
-// didYouMean returns a hint that names the option most like word, if any is.
+// didYouMean returns a hint that names the option most like word, if any is. Of
+// several it is one with the same letters, or else one that begins alike.
 func didYouMean(word string, options []string, caseSensitive bool) string {
-	slices.Sort(options)
+	unlike := func(option string) int {
+		if letters(option) == letters(word) {
+			return -len(word)
+		}
+		n := 0
+		for n < min(len(option), len(word)) && option[n] == word[n] {
+			n++
+		}
+		return -n
+	}
+	options = slices.Clone(options)
+	slices.SortFunc(options, func(a, b string) int {
+		return cmp.Or(cmp.Compare(unlike(a), unlike(b)), cmp.Compare(a, b))
+	})
 	if match, ok := suggest.Search(word, options, caseSensitive); ok {
 		return "did you mean " + match + "?"
 	}
 	return ""
+}
+
+// letters returns the letters of s in order, to find those that were swapped.
+func letters(s string) string {
+	b := []byte(strings.ToLower(s))
+	slices.Sort(b)
+	return string(b)
 }
 
 // didYouMeanAny is didYouMean for the first of words that has a neighbour.

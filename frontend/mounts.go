@@ -101,11 +101,11 @@ func (s *stage) cacheID(m *instructions.Mount) string {
 func (s *stage) contextPart(source string, st step) solver.ID {
 	name, dest := ".", "/"
 	if source != "" {
-		name, dest = literal(source[1:]), source
+		name, dest = source[1:], source
 	}
 	g := s.l.graph
 	return g.Add(solver.Node{
-		Op:     solver.Copy{Sources: []solver.CopySource{{Paths: []string{name}, ResetOwner: true}}, Dest: dest},
+		Op:     solver.Copy{Sources: []solver.CopySource{{Paths: []string{literal(name)}, ResetOwner: true}}, Dest: dest},
 		Inputs: []solver.ID{s.nothing(), s.context()},
 		Name:   fmt.Sprintf("[internal] mount %s of the build context", name),
 		Pos:    s.l.pos(st.Location()),

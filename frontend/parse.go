@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"bytes"
+	"errors"
 	"maps"
 	"regexp"
 	"slices"
@@ -38,7 +39,7 @@ func Parse(name string, src []byte) (*File, error) {
 	}
 	res, err := parser.Parse(bytes.NewReader(src))
 	if err != nil {
-		return nil, errs.add(solver.Pos{File: name}, err)
+		return nil, errs.add(solver.Pos{File: name}, parserError(name, err))
 	}
 	f := &File{Name: name, Source: src, tree: res.AST, escape: res.EscapeToken, warnings: res.Warnings}
 
@@ -67,6 +68,19 @@ func Parse(name string, src []byte) (*File, error) {
 	return f, nil
 }
 
+// parserError is err with its line, which the parser counts from 0 in directives.
+func parserError(name string, err error) error {
+	e := at(solver.Pos{File: name}, err)
+	if strings.Contains(e.Text, "escape token") || strings.Contains(e.Text, "parser directive") {
+		line := 1
+		if located := (*parser.LocationError)(nil); errors.As(err, &located) {
+			line += located.Locations[0][0].Start.Line
+		}
+		e.Pos.First, e.Pos.Last = line, line
+	}
+	return e
+}
+
 // instructions returns fresh values of f's stages and of the ARGs before them;
 // lowering expands variables in them in place. lint is told what is found.
 func (f *File) instructions(lint *linter.Linter) ([]instructions.Stage, []instructions.ArgCommand, error) {
@@ -85,6 +99,13 @@ func instructionNames() []string {
 	return names
 }
 
+// flagNames are the flags of all instructions.
+func flagNames() []string {
+	return []string{"--chmod", "--checksum", "--chown", "--device", "--exclude", "--from", "--interval",
+		"--keep-git-dir", "--link", "--mount", "--network", "--parents", "--platform", "--retries",
+		"--security", "--start-interval", "--start-period", "--timeout", "--unpack"}
+}
+
 // newestSyntax is the minor version of docker/dockerfile 1.x that this package
 // speaks.
 const newestSyntax = 26
@@ -101,7 +122,7 @@ func acceptSyntax(name string) error {
 	name, _, _ = strings.Cut(name, " ")
 	m := syntaxName.FindStringSubmatch(name)
 	if m == nil {
-		return wrong("remove the line, or name docker/dockerfile:1", "the frontend %s is not supported", name)
+		return wrong("leave it out, or name docker/dockerfile:1", "the frontend %s is not supported", name)
 	}
 	if minor, err := strconv.Atoi(m[1]); m[1] != "" && (err != nil || minor > newestSyntax) {
 		return wrong("use docker/dockerfile:1 if the file needs nothing newer",

@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -320,7 +321,7 @@ func parseTrigger(text string, pos solver.Pos) (instructions.Command, error) {
 		return nil, triggerError(text, err)
 	}
 	if len(res.AST.Children) != 1 {
-		return nil, wrong("", "ONBUILD %s: this is not one instruction", text)
+		return nil, triggerError(text, errors.New("this is not one instruction"))
 	}
 	node := res.AST.Children[0]
 	node.StartLine, node.EndLine = pos.First, pos.Last
@@ -330,12 +331,18 @@ func parseTrigger(text string, pos solver.Pos) (instructions.Command, error) {
 	}
 	c, ok := v.(instructions.Command)
 	if !ok {
-		return nil, wrong("", "ONBUILD %s: this is no instruction for a trigger", text)
+		return nil, triggerError(text, errors.New("this is no instruction for a trigger"))
 	}
 	return c, nil
 }
 
+// triggerError says which trigger err is of.
 func triggerError(text string, err error) error {
-	return &Error{Text: fmt.Sprintf("ONBUILD %s: %v", text, err), Err: err,
-		Hint: "the base has this instruction for those who build on it"}
+	e := at(solver.Pos{}, err)
+	e.Pos = solver.Pos{}
+	e.Text = fmt.Sprintf("ONBUILD %s: %s", firstLine(text), e.Text)
+	if e.Hint == "" {
+		e.Hint = "the base has this instruction for those who build on it"
+	}
+	return e
 }

@@ -47,7 +47,8 @@ func (s *stage) lowerRun(c *instructions.RunCommand, st step) error {
 
 	lex := shell.NewLex(s.l.file.escape)
 	lex.RawQuotes, lex.SkipUnsetEnv = true, true
-	s.add(solver.Node{Op: run, Inputs: inputs}, summary(lex, c, note, maskSecrets(s.env, run.Mounts)), st)
+	name := s.stepTitle(lex, st, c, note, maskSecrets(s.env, run.Mounts))
+	s.add(solver.Node{Op: run, Inputs: inputs}, name, st)
 	s.commit("RUN "+s.argsPrefix()+strings.Join(args, " ")+" # buildkit", s.root)
 	return nil
 }

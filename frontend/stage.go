@@ -200,12 +200,9 @@ func (s *stage) commit(createdBy string, node solver.ID) {
 	s.history = append(s.history, History{CreatedBy: createdBy, Comment: historyComment, Node: node})
 }
 
-// add adds a node that becomes the root of s, and gives it its name.
-func (s *stage) add(n solver.Node, text string, st step) {
-	if st.triggered {
-		text = "ONBUILD " + text
-	}
-	n.Name = s.title(text, s.env)
+// add adds a node that becomes the root of s.
+func (s *stage) add(n solver.Node, name string, st step) {
+	n.Name = name
 	n.Pos = s.l.pos(st.Location())
 	n.NoCache = s.noCache()
 	s.root = s.l.graph.Add(n)
@@ -256,18 +253,22 @@ func cross(p ocispec.Platform, env environ) string {
 	return ""
 }
 
-// summary is an instruction as a name shows it: variables expanded where that
-// works, the keyword in upper case.
-func summary(lex *shell.Lex, c fmt.Stringer, note string, env shell.EnvGetter) string {
+// stepTitle is the name of the node of st, of which c is the text: variables are
+// expanded where that works, and the keyword is in upper case.
+func (s *stage) stepTitle(lex *shell.Lex, st step, c fmt.Stringer, note string, env environ) string {
 	text := c.String() + note
 	if v, _, err := lex.ProcessWord(text, env); err == nil {
 		text = v
 	}
 	keyword, rest, found := strings.Cut(text, " ")
-	if !found {
-		return strings.ToUpper(keyword)
+	text = strings.ToUpper(keyword)
+	if found {
+		text += " " + rest
 	}
-	return strings.ToUpper(keyword) + " " + rest
+	if st.triggered {
+		text = "ONBUILD " + text
+	}
+	return s.title(text, s.env)
 }
 
 // absolute joins p to the directory dir unless it is absolute already. As in the

@@ -141,8 +141,9 @@ func (w *work) lower(ctx context.Context, name string, p *ocispec.Platform) (Tar
 	if l.failed {
 		return Target{}, errFailed
 	}
-	needed := map[*stage]bool{}
+	var needed map[*stage]bool
 	for {
+		needed = map[*stage]bool{}
 		target.need(needed)
 		l.resolve(ctx, needed)
 		if ctx.Err() != nil {
@@ -199,4 +200,3 @@ func (l *lowering) result(s *stage) Target {
 	}
 	return Target{Stage: name, Platform: img.Platform, Root: s.root, Config: img, History: slices.Clone(s.history)}
 }
-
