@@ -34,12 +34,16 @@ type NotFoundError struct {
 	Nearest []string
 	// Rule is the pattern of the ignore file that hides the path, if one does.
 	Rule string
+	// Target is where the path leads, if it is a link to nothing.
+	Target string
 }
 
 func (e *NotFoundError) Error() string {
 	switch {
 	case e.Rule != "":
 		return fmt.Sprintf("%q is excluded by the ignore file's pattern %q", e.Path, e.Rule)
+	case e.Target != "":
+		return fmt.Sprintf("%q is a link to %q, which does not exist", e.Path, e.Target)
 	case hasMeta(e.Path):
 		return fmt.Sprintf("%q matches no file", e.Path)
 	case len(e.Nearest) > 0:

@@ -27,9 +27,16 @@ func notFound(t snapshot.Tree, asked, name string) *NotFoundError {
 			}
 		}
 	}
-	if e.Rule == "" {
-		e.Nearest = nearest(t, name)
+	if e.Rule != "" {
+		return e
 	}
+	if at, err := snapshot.Resolve(t, name, false); err == nil {
+		if link, err := t.Lstat(at); err == nil && link.Kind == snapshot.Symlink {
+			e.Target = link.Link
+			return e
+		}
+	}
+	e.Nearest = nearest(t, name)
 	return e
 }
 
