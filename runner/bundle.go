@@ -23,6 +23,7 @@ import (
 //	<state>/<id>/root      mount point of the root filesystem, empty to others
 //	<state>/<id>/roots/…   mount points of Spec.Roots
 //	<state>/<id>/stage/<n> mount point of the nth of Spec.Mounts
+//	<state>/<id>/memory/…  a tmpfs with Spec.Files
 //	<state>/<id>/hosts …   the network's files
 //	<state>/<id>/run/<id>  libcontainer's own state
 type bundle struct {

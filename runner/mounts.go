@@ -32,6 +32,11 @@ func Targets(s Spec) []snapshot.Target {
 		}
 		targets = append(targets, snapshot.Target{Path: m.Target, Dir: isDir(m)})
 	}
+	for _, f := range s.Files {
+		if !hides(f.Target) {
+			targets = append(targets, snapshot.Target{Path: f.Target})
+		}
+	}
 	return targets
 }
 
@@ -116,6 +121,9 @@ func containerMounts(s Spec, b bundle) ([]*configs.Mount, error) {
 		default:
 			return nil, fmt.Errorf("mount on %s: unknown type %q", m.Target, m.Type)
 		}
+	}
+	for i, f := range s.Files {
+		mounts = append(mounts, bindMount(b.memory(i), f.Target, []string{"ro"}))
 	}
 	return mounts, nil
 }

@@ -29,6 +29,8 @@ type Spec struct {
 	Mounts []snapshot.Mount
 	// Roots are more root filesystems, by name, of which binds show parts.
 	Roots map[string][]snapshot.Mount
+	// Files are bound into the root after Mounts.
+	Files []File
 
 	Args []string
 	Env  []string // "key=value"; PATH and HOME are filled in if absent

@@ -47,6 +47,9 @@ func (p *process) start(state string, want IO) (err error) {
 	if err := p.mount(); err != nil {
 		return err
 	}
+	if err := writeFiles(p.bundle, p.spec.Files); err != nil {
+		return fmt.Errorf("files of the container: %w", err)
+	}
 	if err := writeNetworkFiles(p.bundle.dir, p.spec); err != nil {
 		return fmt.Errorf("network files of the container: %w", err)
 	}
