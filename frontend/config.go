@@ -61,7 +61,8 @@ func (s *stage) lowerOnbuild(c *instructions.OnbuildCommand) error {
 func (s *stage) lowerCmd(c *instructions.CmdCommand) error {
 	s.checkOnce(c)
 	s.image.Config.Cmd = s.commandLine(c.ShellDependantCmdLine, c)
-	s.image.Config.ArgsEscaped = true //nolint:staticcheck // deprecated, but the reference writes it
+	//lint:ignore SA1019 deprecated, but the reference writes it, and images are compared
+	s.image.Config.ArgsEscaped = true
 	s.commit(fmt.Sprintf("CMD %q", s.image.Config.Cmd), EmptyLayer)
 	return nil
 }

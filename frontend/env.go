@@ -9,17 +9,6 @@ import (
 // returns another one.
 type environ []string
 
-// newEnviron reads the environment of an image, where "key" alone is "key=" and
-// the last value of a key counts.
-func newEnviron(vars []string) environ {
-	var e environ
-	for _, v := range vars {
-		key, value, _ := strings.Cut(v, "=")
-		e = e.with(key, value)
-	}
-	return e
-}
-
 // Get returns the value of key. With Keys it makes an environ what the shell
 // package expands from.
 func (e environ) Get(key string) (string, bool) {
@@ -46,6 +35,16 @@ func (e environ) with(key, value string) environ {
 		return e
 	}
 	return append(slices.Clip(e), key+"="+value)
+}
+
+// merge returns e with vars, the environment of an image, where "key" alone is
+// "key=" and the last value of a key counts.
+func (e environ) merge(vars []string) environ {
+	for _, v := range vars {
+		key, value, _ := strings.Cut(v, "=")
+		e = e.with(key, value)
+	}
+	return e
 }
 
 // without returns e without key.

@@ -66,7 +66,7 @@ func TestAcceptSyntax(t *testing.T) {
 }
 
 func TestEnviron(t *testing.T) {
-	e := newEnviron([]string{"A=1", "B", "A=2", "C=x=y"})
+	e := environ{"A=0"}.merge([]string{"A=1", "B", "A=2", "C=x=y"})
 	if diff := cmp.Diff(environ{"A=2", "B=", "C=x=y"}, e); diff != "" {
 		t.Error(diff)
 	}
@@ -178,6 +178,20 @@ COPY --from=busybox / /
 		"debian linux/amd64": 1, "debian linux/arm64": 1, "busybox linux/amd64": 1, "busybox linux/arm64": 1,
 	}
 	if diff := cmp.Diff(want, r.asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNodes(t *testing.T) {
+	file, err := Parse("Dockerfile", []byte("FROM debian AS a\nRUN a\nENV A=b\nWORKDIR /w\nFROM a AS b\nRUN b\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	build, err := Lower(context.Background(), file, images{"debian": nil}, Options{Targets: []string{"a", "b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]solver.ID{1, 2, 3}, build.Nodes()); diff != "" {
 		t.Error(diff)
 	}
 }

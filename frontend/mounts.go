@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 
@@ -45,8 +46,7 @@ func (s *stage) mount(m *instructions.Mount, from *stage, st step) (solver.RunMo
 	}
 	switch m.Type {
 	case instructions.MountTypeSecret:
-		mount, err := secretMount(m)
-		return mount, nil, err
+		return secretMount(m), nil, nil
 	case instructions.MountTypeSSH:
 		return solver.RunMount{}, nil, wrong("pass a key as a secret: --mount=type=secret",
 			"RUN --mount=type=ssh is not supported yet")
@@ -134,17 +134,10 @@ func (s *stage) readFrom(from *stage, name string) (solver.ID, error) {
 	return from.root, nil
 }
 
-func secretMount(m *instructions.Mount) (solver.RunMount, error) {
-	id := m.CacheID
-	if m.Source != "" {
-		id = m.Source
-	}
-	if id == "" {
-		if m.Target == "" {
-			return solver.RunMount{}, wrong("write --mount=type=secret,id=NAME", "a secret needs an id or a target")
-		}
-		id = path.Base(m.Target)
-	}
+// secretMount returns the mount of a secret, of which the parser has seen to it
+// that it has an id, a source or a target.
+func secretMount(m *instructions.Mount) solver.RunMount {
+	id := cmp.Or(m.Source, m.CacheID, path.Base(m.Target))
 	mount := solver.RunMount{
 		Type:     solver.MountSecret,
 		SecretID: id,
@@ -166,7 +159,7 @@ func secretMount(m *instructions.Mount) (solver.RunMount, error) {
 			mount.EnvName = id
 		}
 	}
-	return mount, nil
+	return mount
 }
 
 // narrow converts a number that the parser has limited to 32 bits.

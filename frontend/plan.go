@@ -214,7 +214,7 @@ func (l *lowering) source(name string, pos solver.Pos) *stage {
 			return s
 		}
 	}
-	s := &stage{l: l, index: -1, ref: name, pos: pos, lint: l.lint}
+	s := &stage{l: l, index: -1, origin: origin{ref: name}, pos: pos, lint: l.lint}
 	l.images = append(l.images, s)
 	return s
 }

@@ -31,19 +31,23 @@ type stage struct {
 	pos   solver.Pos
 	lint  *linter.Linter // as the comments before the instruction configure it
 
-	ref    string            // what it is from, …
-	base   *stage            // … if that is a stage
-	wanted *ocispec.Platform // --platform
-	found  Base              // … if that is an image
-	steps  []step
-
+	origin
+	steps     []step
 	triggered bool // ONBUILD instructions were added to steps
-	resolved  bool // found is known, or never will be
 	lowered   bool
-	failed    bool // its base is unknown
 
 	counted, total int // nodes with a number: so far, in all
 	state
+}
+
+// origin is what a stage is from: an earlier stage, an image or nothing.
+type origin struct {
+	ref      string // as FROM says it, variables expanded
+	base     *stage
+	wanted   *ocispec.Platform // --platform
+	resolved bool              // found is known, or never will be
+	found    Base
+	failed   bool // it could not be resolved
 }
 
 // state is what instructions change. A stage begins with a copy of that of the
@@ -93,10 +97,7 @@ func (s *stage) inherit() {
 	if _, ok := img.Get("PATH"); !ok && s.platform.OS != "windows" {
 		s.image.Config.Env = img.with("PATH", defaultPath)
 	}
-	for _, v := range s.image.Config.Env {
-		key, value, _ := strings.Cut(v, "=")
-		s.env = s.env.with(key, value)
-	}
+	s.env = s.env.merge(s.image.Config.Env)
 	if dir := s.image.Config.WorkingDir; dir != "" {
 		s.image.Config.WorkingDir = absolute("/", dir)
 	}
