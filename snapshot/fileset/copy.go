@@ -39,8 +39,8 @@ type CopyOptions struct {
 	// Time, if set, is the modification time of everything copied or made. What is
 	// unpacked keeps the times of its archive.
 	Time *time.Time
-	// Now is the modification time of directories that are made and have no
-	// other, if Time is not set.
+	// Now is the modification time of what has no other: directories that have to
+	// be made, and here-documents.
 	Now time.Time
 }
 
@@ -174,16 +174,21 @@ func (c *copier) mkdirAll(name string, mode uint32) error {
 
 // newDir is what a directory is like that no source describes.
 func (c *copier) newDir(mode uint32) snapshot.Entry {
-	e := snapshot.Entry{Kind: snapshot.Dir, Mode: mode, ModTime: c.time(c.opt.Now)}
+	e := snapshot.Entry{Kind: snapshot.Dir, Mode: mode, ModTime: c.time(time.Time{})}
 	if o := c.opt.Owner; o != nil {
 		e.UID, e.GID = o.UID, o.GID
 	}
 	return e
 }
 
+// time returns the modification time of something whose source has the time own,
+// or none if that is zero.
 func (c *copier) time(own time.Time) time.Time {
-	if c.opt.Time != nil {
+	switch {
+	case c.opt.Time != nil:
 		return *c.opt.Time
+	case own.IsZero():
+		return c.opt.Now
 	}
 	return own
 }

@@ -19,7 +19,8 @@ type MemoryFile struct {
 	// Name is the file's path in the tree, relative and slash-separated.
 	Name string
 	// Mode is 0 to 07777.
-	Mode    uint32
+	Mode uint32
+	// ModTime is zero for a file that is made by being copied.
 	ModTime time.Time
 	// Data is the content, unless Open is set.
 	Data []byte

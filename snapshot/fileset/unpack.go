@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 
 	"lamina/snapshot"
 	"lamina/snapshot/layertar"
@@ -138,7 +139,7 @@ func (c *copier) place(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	implied := snapshot.Entry{Kind: snapshot.Dir, Mode: 0o755, ModTime: c.time(c.opt.Now)}
+	implied := snapshot.Entry{Kind: snapshot.Dir, Mode: 0o755, ModTime: c.time(time.Time{})}
 	if _, err := c.target.mkdirAll(parent, implied); err != nil {
 		return "", err
 	}
