@@ -9,9 +9,12 @@ import (
 	"os/signal"
 
 	"golang.org/x/sys/unix"
+
+	"lamina/runner"
 )
 
 func main() {
+	runner.Init() // returns at once unless this process is to become a container
 	os.Exit(realMain())
 }
 

@@ -20,7 +20,9 @@ const (
 // commands is every command of lamina but those of cobra (help, completion).
 func commands(e *env) []*cobra.Command {
 	return []*cobra.Command{
-		newVersion(e),
+		newBuild(e), newImages(e), newPull(e), newPush(e),
+		newImage(e),
+		newHistory(e), newInspect(e), newPrune(e), newRmi(e), newTag(e), newVersion(e),
 	}
 }
 

@@ -86,7 +86,7 @@ func (e *Engine) Runner() (runner.Runner, error) { return e.runner() }
 func (e *Engine) openDriver() (snapshot.Driver, error) {
 	if err := overlay.Supported(e.Store.Path("layers")); err != nil {
 		e.log.Info("overlay cannot be used, files are copied", "reason", err)
-		return native.New(e.Pool, e.Store.Temp)
+		return native.New(e.Pool, e.Store.Temp), nil
 	}
 	return overlay.New(e.Pool, e.Store.Temp)
 }

@@ -15,6 +15,8 @@ import (
 	"lamina/cache"
 	"lamina/cache/registry"
 	"lamina/exporter"
+	"lamina/snapshot"
+	"lamina/solver/local"
 )
 
 // Policy says when a registry is asked what a name stands for.
@@ -176,4 +178,31 @@ func (e *Engine) Pull(ctx context.Context, r *Resolved, progress cache.Progress)
 		return root, e.Store.Hold(ctx, root)
 	}
 	return root, e.Store.Tag(ctx, name, root)
+}
+
+// Push sends the image root to the registry and gives it the name n there.
+func (e *Engine) Push(ctx context.Context, n registry.Name, root ocispec.Descriptor, progress cache.Progress) error {
+	repo, err := e.Registry.Repository(n)
+	if err != nil {
+		return err
+	}
+	to := exporter.To(repo, n.Reference())
+	to.Copy.Progress = progress
+	if err := to.Export(ctx, e.Blobs, root); err != nil {
+		return fmt.Errorf("push %s: %w", n.Familiar(), err)
+	}
+	// From now on each blob can be mounted from here, or fetched again.
+	return exporter.Walk(ctx, e.Blobs, root, func(d ocispec.Descriptor) error {
+		return e.Store.AddOrigin(d.Digest, n.Origin())
+	})
+}
+
+// Tree returns a filesystem to read from, whose layers are fetched and unpacked
+// if they are not here.
+func (e *Engine) Tree(ctx context.Context, layers []snapshot.Layer) (snapshot.Tree, error) {
+	ids, err := e.Worker(local.Config{}).Unpack(ctx, layers, nil)
+	if err != nil {
+		return nil, err
+	}
+	return e.Pool.Stack(ids)
 }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lamina/cmd/lamina/internal/progress"
+	"lamina/solver"
+)
+
+// steps is a progress display, and the steps of a build that are no nodes of
+// its graph: loading, exporting, pushing.
+type steps struct {
+	progress.Display
+	next     atomic.Int64
+	transfer func(d ocispec.Descriptor, done int64)
+
+	mu      sync.Mutex
+	current *step // gets the bytes of transfers
+}
+
+func newSteps(e *env, mode string, quiet bool, action string) (*steps, error) {
+	if mode == "" {
+		mode = e.getenv("BUILDKIT_PROGRESS")
+	}
+	if quiet {
+		mode = string(progress.Quiet)
+	}
+	d, err := progress.New(progress.Mode(mode), e.stderr, progress.Options{
+		Getenv: e.getenv, Action: action, Log: e.logger(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &steps{Display: d}
+	s.transfer = func(d ocispec.Descriptor, done int64) {
+		s.mu.Lock()
+		step := s.current
+		s.mu.Unlock()
+		if step != nil {
+			step.bytes("sha256:"+d.Digest.Encoded()[:12], done, d.Size)
+		}
+	}
+	return s, nil
+}
+
+// step is one step outside the graph.
+type step struct {
+	steps *steps
+	id    string
+}
+
+// begin starts a step.
+func (s *steps) begin(name string) *step {
+	st := &step{s, fmt.Sprintf("step-%d", s.next.Add(1))}
+	s.Event(progress.Event{Step: st.id, Name: name, Kind: progress.Start})
+	return st
+}
+
+// transfers begins a step that shows what is sent to and fetched from registries
+// until it ends.
+func (s *steps) transfers(name string) *step {
+	st := s.begin(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = st
+	return st
+}
+
+func (st *step) bytes(item string, done, total int64) {
+	st.steps.Event(progress.Event{Step: st.id, Kind: progress.Bytes, Item: item, Current: done, Total: total})
+}
+
+// end ends the step; err is why it failed, if it did.
+func (st *step) end(err error) {
+	s := st.steps
+	s.mu.Lock()
+	if s.current == st {
+		s.current = nil
+	}
+	s.mu.Unlock()
+	e := progress.Event{Step: st.id, Kind: progress.Done}
+	if err != nil {
+		e.Kind, e.Err = progress.Failed, err
+	}
+	s.Event(e)
+}
+
+// warn shows a warning that belongs to no step.
+func (s *steps) warn(text string) {
+	s.Event(progress.Event{Kind: progress.Warning, Log: []byte(strings.TrimRight(text, "\n"))})
+}
+
+// solving returns what shows the events of solving g.
+func (s *steps) solving(g *solver.Graph) func(solver.Event) {
+	kinds := map[solver.Status]progress.Kind{
+		solver.Started: progress.Start, solver.Cached: progress.Cached, solver.Done: progress.Done,
+		solver.Failed: progress.Failed, solver.Canceled: progress.Canceled,
+		solver.OutputWritten: progress.Log, solver.Progressed: progress.Bytes,
+	}
+	return func(e solver.Event) {
+		s.Event(progress.Event{
+			Time: e.Time, Step: fmt.Sprintf("node-%d", e.Node), Name: g.Nodes[e.Node].Name, Kind: kinds[e.Status],
+			Log: e.Log, Item: e.Item, Current: e.Current, Total: e.Total, Err: e.Err,
+		})
+	}
+}
