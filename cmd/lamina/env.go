@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +11,10 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"lamina/cache"
+	"lamina/cmd/lamina/internal/engine"
 )
 
 // env is what a command knows of the world around it. Nothing else in this
@@ -30,7 +33,8 @@ const envPrefix = "LAMINA_"
 
 // globalFlags declares the flags that every command has.
 func (e *env) globalFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&e.root, "root", e.defaultRoot(), "Directory of the store")
+	fs.StringVar(&e.root, "root", e.defaultRoot(), "Directory of the store (default: /var/lib/lamina as\nroot, ~/.local/share/lamina otherwise)")
+	fs.Lookup("root").DefValue = "" // help is the same for everyone
 	fs.BoolVarP(&e.debug, "debug", "D", false, "Say more about what is done")
 }
 
@@ -67,12 +71,38 @@ func (e *env) defaultRoot() string {
 	return ""
 }
 
-// openStore opens the store; the caller must close it.
+// openStore opens the store for who only looks at it; the caller must close it.
 func (e *env) openStore() (*cache.Store, error) {
 	if e.root == "" {
-		return nil, withHint(errors.New("no directory for the store: HOME is not set"), "set --root or LAMINA_ROOT")
+		return nil, errNoRoot()
 	}
 	return cache.Open(e.root)
+}
+
+// openEngine opens the store with everything that works on it, and claims it, so
+// that nobody removes what has no name yet; the caller must close it. transfer
+// is told about bytes to and from registries, and may be nil.
+func (e *env) openEngine(ctx context.Context, transfer cache.Progress) (*engine.Engine, error) {
+	if e.root == "" {
+		return nil, errNoRoot()
+	}
+	return engine.Open(ctx, engine.Options{Root: e.root, Getenv: e.getenv, Log: e.logger(), Progress: transfer})
+}
+
+func errNoRoot() error {
+	return withHint(errors.New("no directory for the store: HOME is not set"), "set --root or LAMINA_ROOT")
+}
+
+// say writes a result.
+func (e *env) say(format string, args ...any) error {
+	_, err := fmt.Fprintf(e.stdout, format, args...)
+	return err
+}
+
+// stdoutIsTerminal tells whether results go to a person's screen.
+func (e *env) stdoutIsTerminal() bool {
+	f, ok := e.stdout.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // logger returns where diagnostics go: warnings to stderr, everything with --debug.

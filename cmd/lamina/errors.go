@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+
+	"lamina/cache/registry"
 )
 
 // Exit codes. "lamina run" passes its container's code through and, as docker
@@ -61,6 +63,16 @@ func withHint(err error, format string, args ...any) error {
 	return &hintError{err, fmt.Sprintf(format, args...)}
 }
 
+// excerptError is an error that names a place in a Dockerfile, with the lines
+// around it.
+type excerptError struct {
+	err     error
+	excerpt string // whole lines; empty if the error has them
+}
+
+func (e *excerptError) Error() string { return e.err.Error() }
+func (e *excerptError) Unwrap() error { return e.err }
+
 // exitCode is the one place where an error becomes an exit code. ctx is the
 // context that a signal ends.
 func exitCode(ctx context.Context, cmd *cobra.Command, err error) int {
@@ -84,8 +96,8 @@ func exitCode(ctx context.Context, cmd *cobra.Command, err error) int {
 	return exitFailure
 }
 
-// report tells err to people: one line, a hint if there is one, and for a wrong
-// command line how it should look.
+// report tells err to people: one line, the Dockerfile's lines or a hint if there
+// are any, and for a wrong command line how it should look.
 func report(ctx context.Context, w io.Writer, err error) {
 	var exit *exitError
 	if errors.As(err, &exit) && exit.Err == nil {
@@ -95,10 +107,20 @@ func report(ctx context.Context, w io.Writer, err error) {
 		fmt.Fprintln(w, "lamina: interrupted")
 		return
 	}
-	fmt.Fprintf(w, "lamina: %v\n", err)
-	var hint interface{ Hint() string }
-	if errors.As(err, &hint) && hint.Hint() != "" {
-		fmt.Fprintf(w, "hint: %s\n", hint.Hint())
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range several.Unwrap() {
+			report(ctx, w, one)
+		}
+		return
+	}
+	var excerpt *excerptError
+	if errors.As(err, &excerpt) { // begins with the Dockerfile's name
+		fmt.Fprintf(w, "%v\n%s", err, excerpt.excerpt)
+	} else {
+		fmt.Fprintf(w, "lamina: %v\n", err)
+	}
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", hint)
 	}
 	var usage *usageError
 	if errors.As(err, &usage) {
@@ -107,4 +129,17 @@ func report(ctx context.Context, w io.Writer, err error) {
 		}
 		fmt.Fprintf(w, "\nRun '%s --help' for more information\n", usage.cmd.CommandPath())
 	}
+}
+
+// hintOf is what can be done about err; empty if nobody knows.
+func hintOf(err error) string {
+	var hint interface{ Hint() string }
+	if errors.As(err, &hint) && hint.Hint() != "" {
+		return hint.Hint()
+	}
+	var reg *registry.Error
+	if errors.As(err, &reg) {
+		return reg.Hint
+	}
+	return ""
 }

@@ -3,20 +3,38 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"text/template"
 )
 
-// formatUsage describes --format.
-const formatUsage = `Format output: "json", or a Go template over the fields`
+// formatUsage describes --format of commands that list.
+const formatUsage = `Format output: "table", "table TEMPLATE", "json", or a Go template`
 
-// writeFormatted writes each item as format says: "json" for a line of JSON, a
-// Go template otherwise. Fields have docker's names.
-func writeFormatted[T any](w io.Writer, format string, items []T) error {
-	if format == "json" {
+// rows is a list of things to show, each a struct of strings whose fields have
+// docker's names.
+type rows[T any] struct {
+	table    string // the template of the usual columns: "{{.Repository}}\t{{.Tag}}"
+	headings T      // what stands above each field
+	items    []T
+}
+
+// write writes the rows as format says: a table if it is empty or "table", a
+// table of that template after "table ", a line of JSON each for "json", and
+// the template's result for anything else.
+func (r rows[T]) write(w io.Writer, format string) error {
+	head, rest, _ := strings.Cut(format, " ")
+	switch {
+	case format == "" || format == "table":
+		return r.writeTable(w, r.table)
+	case head == "table":
+		return r.writeTable(w, strings.TrimSpace(rest))
+	case format == "json":
 		format = "{{json .}}"
 	}
 	t, err := parseFormat(format)
@@ -24,14 +42,48 @@ func writeFormatted[T any](w io.Writer, format string, items []T) error {
 		return err
 	}
 	var b bytes.Buffer
-	for _, item := range items {
-		if err := t.Execute(&b, item); err != nil {
-			return fmt.Errorf("--format: %w", err)
-		}
-		b.WriteByte('\n')
+	if err := r.execute(&b, t); err != nil {
+		return err
 	}
 	_, err = w.Write(b.Bytes())
 	return err
+}
+
+func (r rows[T]) writeTable(w io.Writer, columns string) error {
+	t, err := parseFormat(columns)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	tw := tabwriter.NewWriter(&b, 10, 1, 3, ' ', 0)
+	head, err := t.Clone()
+	if err != nil {
+		return err
+	}
+	if err := head.Funcs(headingFuncs()).Execute(tw, r.headings); err != nil {
+		return formatError(err)
+	}
+	fmt.Fprintln(tw)
+	if err := r.execute(tw, t); err != nil {
+		return err
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	_, err = w.Write(b.Bytes())
+	return err
+}
+
+func (r rows[T]) execute(w io.Writer, t *template.Template) error {
+	for _, item := range r.items {
+		if err := t.Execute(w, item); err != nil {
+			return formatError(err)
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // parseFormat parses a template with the functions that docker gives to one.
@@ -39,22 +91,33 @@ func parseFormat(format string) (*template.Template, error) {
 	// On a command line \t and \n are two characters each.
 	format = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format)
 	t, err := template.New("").Funcs(template.FuncMap{
-		"json":    toJSON,
-		"join":    strings.Join,
-		"split":   strings.Split,
-		"lower":   strings.ToLower,
-		"upper":   strings.ToUpper,
-		"title":   func(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] },
-		"println": fmt.Sprintln,
+		"json":  toJSON,
+		"join":  joinAny,
+		"split": strings.Split,
+		"lower": strings.ToLower,
+		"upper": strings.ToUpper,
+		"title": func(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] },
 		"pad": func(s string, left, right int) string {
 			return strings.Repeat(" ", left) + s + strings.Repeat(" ", right)
 		},
 		"truncate": func(s string, n int) string { return s[:min(n, len(s))] },
 	}).Parse(format)
 	if err != nil {
-		return nil, fmt.Errorf("--format: %w", err)
+		return nil, formatError(err)
 	}
 	return t, nil
+}
+
+// headingFuncs leave a heading as it is.
+func headingFuncs() template.FuncMap {
+	same := func(s string, _ ...any) string { return s }
+	return template.FuncMap{"json": same, "join": same, "split": same, "lower": same, "upper": same, "title": same, "truncate": same}
+}
+
+// formatError leaves out where in the nameless template the error is.
+func formatError(err error) error {
+	text := strings.TrimPrefix(err.Error(), "template: ")
+	return fmt.Errorf("--format: %s", strings.TrimPrefix(text, ":"))
 }
 
 // toJSON is v as JSON with <, > and & as they are, since no browser reads it.
@@ -66,11 +129,23 @@ func toJSON(v any) (string, error) {
 	return strings.TrimSuffix(b.String(), "\n"), err
 }
 
-// writeTable writes rows in columns, the first of which is the heading.
-func writeTable(w io.Writer, rows [][]string) error {
-	tw := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(tw, strings.Join(row, "\t"))
+// joinAny joins the elements of a list, or the values of a map in a fixed order.
+func joinAny(list any, separator string) (string, error) {
+	v := reflect.ValueOf(list)
+	var parts []string
+	switch {
+	case list == nil:
+	case v.Kind() == reflect.Slice || v.Kind() == reflect.Array:
+		for i := range v.Len() {
+			parts = append(parts, fmt.Sprint(v.Index(i).Interface()))
+		}
+	case v.Kind() == reflect.Map:
+		for _, k := range v.MapKeys() {
+			parts = append(parts, fmt.Sprint(v.MapIndex(k).Interface()))
+		}
+		slices.Sort(parts)
+	default:
+		return "", errors.New("join needs a list")
 	}
-	return tw.Flush()
+	return strings.Join(parts, separator), nil
 }

@@ -52,7 +52,7 @@ func newVersion(e *env) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			v := versionInfo{version, commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH}
 			if format != "" {
-				return writeFormatted(e.stdout, format, []versionInfo{v})
+				return rows[versionInfo]{items: []versionInfo{v}}.write(e.stdout, format)
 			}
 			_, err := fmt.Fprintf(e.stdout, "Version:     %s\nGit commit:  %s\nGo version:  %s\nOS/Arch:     %s/%s\n",
 				v.Version, v.GitCommit, v.GoVersion, v.Os, v.Arch)

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"lamina/cache"
+	"lamina/cmd/lamina/internal/collect"
+	"lamina/cmd/lamina/internal/human"
+)
+
+func newPrune(e *env) *cobra.Command {
+	var all, force bool
+	cmd := &cobra.Command{
+		Use:   "prune [OPTIONS]",
+		Short: "Remove what nothing refers to",
+		Long: `Remove images without a name, and blobs and unpacked layers that neither an
+image nor the build cache refers to. With --all the build cache goes, too.`,
+		Args: maxArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runPrune(cmd.Context(), e, all, force)
+		},
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "Also remove the build cache and the cache mounts")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
+	return cmd
+}
+
+func runPrune(ctx context.Context, e *env, all, force bool) error {
+	if !force {
+		warning := "WARNING! This will remove:\n  - all images without a name\n  - all blobs and layers that nothing refers to\n"
+		if all {
+			warning += "  - the build cache, and the cache mounts\n"
+		}
+		yes, err := e.confirm(ctx, warning+"\nAre you sure you want to continue?")
+		if err != nil || !yes {
+			return err
+		}
+	}
+	store, err := e.openStore()
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	c, err := openCatalog(store)
+	if err != nil {
+		return err
+	}
+	r, err := collect.Prune(ctx, store, c.pool, collect.Options{Cache: all})
+	if errors.Is(err, cache.ErrInUse) {
+		return withHint(err, "wait until it has ended")
+	}
+	if err != nil {
+		return err
+	}
+	if len(r.Images) > 0 {
+		if err := e.say("Deleted Images:\n"); err != nil {
+			return err
+		}
+		for _, d := range r.Images {
+			if err := e.say("deleted: %s\n", d); err != nil {
+				return err
+			}
+		}
+		if err := e.say("\n"); err != nil {
+			return err
+		}
+	}
+	return e.say("Total reclaimed space: %s\n", human.Size(r.Bytes))
+}
+
+// confirm asks a question. Anything but a yes is a no, so is no answer at all.
+func (e *env) confirm(ctx context.Context, question string) (bool, error) {
+	fmt.Fprintf(e.stderr, "%s [y/N] ", question)
+	answer := make(chan string, 1)
+	go func() { // cannot be interrupted, and ends with the process at the latest
+		line, _ := bufio.NewReader(e.stdin).ReadString('\n')
+		answer <- line
+	}()
+	select {
+	case line := <-answer:
+		line = strings.ToLower(strings.TrimSpace(line))
+		return line == "y" || line == "yes", nil
+	case <-ctx.Done():
+		fmt.Fprintln(e.stderr)
+		return false, ctx.Err()
+	}
+}

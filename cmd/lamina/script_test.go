@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"lamina/cache/registry/registrytest"
+	"lamina/runner"
+	"lamina/snapshot/overlay"
+)
+
+func TestMain(m *testing.M) {
+	runner.Init()
+	testscript.Main(m, map[string]func(){"lamina": main})
+}
+
+// TestScripts runs testdata/script/<command>_<topic>.txtar, which are this
+// program's documentation by example. In them
+//
+//	$REGISTRY     is a registry of the script's own
+//	mkimage       makes an image, see makeImage
+//
+// and [root], [userns] and [overlay] tell what this machine lets us do.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                "../../testdata/script",
+		RequireUniqueNames: true,
+		Condition:          condition,
+		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"mkimage": makeImage},
+		Setup: func(e *testscript.Env) error {
+			reg := registrytest.Start()
+			e.Defer(reg.Close)
+			e.Setenv("REGISTRY", reg.Host)
+			e.Setenv("LAMINA_ROOT", filepath.Join(e.WorkDir, "store"))
+			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("TZ", "UTC")
+			return nil
+		},
+	})
+}
+
+// condition tells whether this machine can do what a script needs.
+func condition(name string) (bool, error) {
+	switch name {
+	case "root":
+		return os.Geteuid() == 0, nil
+	case "userns":
+		return exec.Command("unshare", "--user", "--map-root-user", "true").Run() == nil, nil
+	case "overlay":
+		dir, err := os.MkdirTemp("", "lamina-overlay-")
+		if err != nil {
+			return false, err
+		}
+		defer os.RemoveAll(dir)
+		return os.Geteuid() == 0 && overlay.Supported(dir) == nil, nil
+	}
+	return false, os.ErrInvalid
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"lamina/cache/registry"
+)
+
+func newTag(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+		Short: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+		Args:  exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runTag(cmd.Context(), e, args[0], args[1])
+		},
+	}
+}
+
+func runTag(ctx context.Context, e *env, source, target string) error {
+	name, err := registry.ParseName(target)
+	if err != nil {
+		return err
+	}
+	if name.Digest != "" {
+		return errors.New("a tag cannot have a digest: what it refers to decides about that")
+	}
+	engine, err := e.openEngine(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	c := &catalog{engine.Store, engine.Pool}
+	i, err := c.find(ctx, source)
+	if err != nil {
+		return err
+	}
+	return engine.Store.Tag(ctx, name.String(), i.Root)
+}
