@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -105,7 +104,10 @@ func (w *Worker) apply(ctx context.Context, l snapshot.Layer, id snapshot.ID, ou
 	content := io.TeeReader(tar, size)
 	if err := layertar.Apply(ctx, draft, content); err != nil {
 		// Damaged content fails in many ways; that it is damaged says more.
-		return errors.Join(corruption(counted), err)
+		if cerr := corruption(counted); cerr != nil {
+			return cerr
+		}
+		return err
 	}
 	// What follows the archive's end counts for the digests too.
 	if _, err := io.Copy(io.Discard, content); err != nil {
