@@ -87,7 +87,6 @@ func (b *build) exportImage(ctx context.Context, results map[solver.ID]solver.Re
 // keep makes an image part of the store, under its names.
 func (b *build) keep(ctx context.Context, m made) error {
 	e := exporter.To(b.engine.Store, m.names...)
-	e.Copy.Progress = b.display.transfer
 	if err := b.engine.Pool.Sync(); err != nil {
 		return err
 	}
@@ -104,7 +103,7 @@ func (b *build) keep(ctx context.Context, m made) error {
 func (b *build) push(ctx context.Context, m made, names []registry.Name) error {
 	for _, n := range names {
 		st := b.display.transfers("pushing " + n.Familiar())
-		err := b.engine.Push(ctx, n, m.root, b.display.transfer)
+		err := b.engine.Push(ctx, n, m.root)
 		st.end(err)
 		if err != nil {
 			return err
@@ -192,7 +191,7 @@ func (b *build) clamp(t *time.Time) *time.Time {
 func (b *build) exportArchive(ctx context.Context, out output, m made) error {
 	images := []archive.Image{{Root: m.root, Names: m.names}}
 	if out.dir {
-		return archive.WriteLayout(ctx, out.dest, b.engine.Blobs, images, exporter.CopyOptions{Progress: b.display.transfer})
+		return archive.WriteLayout(ctx, out.dest, b.engine.Blobs, images, exporter.CopyOptions{})
 	}
 	return b.writeTo(out.dest, func(w io.Writer) error {
 		return archive.Write(ctx, w, b.engine.Blobs, images, archive.Options{Docker: out.kind == "docker", Platform: hostPlatform()})

@@ -59,7 +59,7 @@ func runPull(ctx context.Context, e *env, ref string, opts pullOptions) error {
 	step := display.transfers("pulling " + name.Familiar())
 	found, err := eng.Resolve(ctx, ref, platform, engine.PullAlways, display.warn)
 	if err == nil {
-		_, err = eng.Pull(ctx, found, nil)
+		_, err = eng.Pull(ctx, found)
 	}
 	step.end(err)
 	display.Close()

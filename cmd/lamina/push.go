@@ -58,7 +58,7 @@ func runPush(ctx context.Context, e *env, ref string, opts pushOptions) error {
 	}
 	for _, p := range images {
 		step := display.transfers("pushing " + p.name.Familiar())
-		err := eng.Push(ctx, p.name, p.root, nil)
+		err := eng.Push(ctx, p.name, p.root)
 		step.end(err)
 		if err != nil {
 			return err

@@ -167,10 +167,9 @@ func (l learning) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser
 
 // Pull makes the whole of r's image part of the store. Its name stands for the
 // image of the platform alone, since that is all there is of it here.
-func (e *Engine) Pull(ctx context.Context, r *Resolved, progress cache.Progress) (ocispec.Descriptor, error) {
+func (e *Engine) Pull(ctx context.Context, r *Resolved) (ocispec.Descriptor, error) {
 	root := r.Image.Manifest
-	opt := exporter.CopyOptions{Progress: progress}
-	if err := exporter.Copy(ctx, e.Store, e.Blobs, root, opt); err != nil {
+	if err := exporter.Copy(ctx, e.Store, e.Blobs, root, exporter.CopyOptions{}); err != nil {
 		return root, fmt.Errorf("pull %s: %w", r.Name.Familiar(), err)
 	}
 	name := r.Name.String()
@@ -181,14 +180,12 @@ func (e *Engine) Pull(ctx context.Context, r *Resolved, progress cache.Progress)
 }
 
 // Push sends the image root to the registry and gives it the name n there.
-func (e *Engine) Push(ctx context.Context, n registry.Name, root ocispec.Descriptor, progress cache.Progress) error {
+func (e *Engine) Push(ctx context.Context, n registry.Name, root ocispec.Descriptor) error {
 	repo, err := e.Registry.Repository(n)
 	if err != nil {
 		return err
 	}
-	to := exporter.To(repo, n.Reference())
-	to.Copy.Progress = progress
-	if err := to.Export(ctx, e.Blobs, root); err != nil {
+	if err := exporter.To(repo, n.Reference()).Export(ctx, e.Blobs, root); err != nil {
 		return fmt.Errorf("push %s: %w", n.Familiar(), err)
 	}
 	// From now on each blob can be mounted from here, or fetched again.
