@@ -39,7 +39,9 @@ func TestPackDocuments(t *testing.T) {
 				ImageConfig: ocispec.ImageConfig{
 					User: "nobody", ExposedPorts: map[string]struct{}{"80/tcp": {}}, Env: []string{"A=b&c"},
 					Entrypoint: []string{"/entry"}, Cmd: []string{"run"}, Volumes: map[string]struct{}{"/data": {}},
-					WorkingDir: "/", Labels: map[string]string{"b": "2", "a": "1"}, StopSignal: "SIGINT", ArgsEscaped: true,
+					WorkingDir: "/", Labels: map[string]string{"b": "2", "a": "1"}, StopSignal: "SIGINT",
+					//lint:ignore SA1019 images have it, and must keep it
+					ArgsEscaped: true,
 				},
 				DockerOCIImageConfigExt: dockerspec.DockerOCIImageConfigExt{
 					Healthcheck: &dockerspec.HealthcheckConfig{Test: []string{"CMD", "true"}, Interval: time.Second, Retries: 3},

@@ -1,6 +1,7 @@
 package dir
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -373,5 +374,42 @@ func TestJoin(t *testing.T) {
 	}
 	if e, err := both.Lstat("linux_arm64/d/b"); err != nil || e.Name != "b" || e.Mode != 0o600 {
 		t.Errorf("Lstat = %+v, %v", e, err)
+	}
+}
+
+func TestTar(t *testing.T) {
+	one := tree{}
+	one.put(".", snapshot.Dir, 0o755, nil)
+	one.put("a", snapshot.File, 0o644, func(n *node) { n.data, n.Size, n.UID = "one", 3, 7 })
+	epoch := time.Unix(1000, 0)
+	opt := Options{Epoch: &epoch}
+	var first, second bytes.Buffer
+	for _, w := range []io.Writer{&first, &second} {
+		if err := Tar(t.Context(), w, Join(map[string]snapshot.Tree{"linux_amd64": one, "linux_arm64": tree{}}), opt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Error("two archives of the same tree differ")
+	}
+	found := map[string]string{}
+	for r := tar.NewReader(&first); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[strings.TrimSuffix(h.Name, "/")] = fmt.Sprintf("%d %s %d", h.Uid, data, h.ModTime.Unix())
+	}
+	delete(found, ".")
+	want := map[string]string{"linux_amd64": "0  0", "linux_amd64/a": "7 one 1000", "linux_arm64": "0  0"}
+	if diff := cmp.Diff(want, found); diff != "" {
+		t.Error(diff)
 	}
 }
