@@ -22,7 +22,7 @@ import (
 // name lacks are made as implied directories. What exists by the name already is
 // replaced, but a directory stays where a directory is made. Of an entry, the
 // owner, Mode and ModTime matter, and what its kind needs: Link, Major and
-// Minor. Size only tells an absurd file before it is written.
+// Minor.
 //
 // A draft is also the tree of what has been written so far, without whiteouts.
 // It is safe for concurrent use, as long as nobody uses a name that others are
@@ -176,7 +176,7 @@ func (d *Draft) File(name string, e snapshot.Entry, r io.Reader) error {
 	}
 	buf := d.bufs.Get().(*[]byte)
 	defer d.bufs.Put(buf)
-	err = copySparse(fd, r, *buf, e.Size)
+	err = copySparse(fd, r, *buf)
 	if e := unix.Close(fd); err == nil {
 		err = e
 	}

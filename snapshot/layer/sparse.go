@@ -10,22 +10,13 @@ import (
 const (
 	copySize = 128 << 10 // bytes read at once; a multiple of holeSize
 	holeSize = 16 << 10  // the least run of zeros, so aligned, that becomes a hole
-	bigSize  = 1 << 32   // a size to try before the bytes are read
 )
 
 // copySparse writes all of r to the empty file fd, and leaves holes where r has
-// long runs of zeros. buf has copySize bytes. want is how many bytes r claims to
-// have, if it does.
-func copySparse(fd int, r io.Reader, buf []byte, want int64) error {
+// long runs of zeros. buf has copySize bytes.
+func copySparse(fd int, r io.Reader, buf []byte) error {
 	var zeros [holeSize]byte
 	var size, written int64
-	if want >= bigSize {
-		// A claim of exabytes, all holes, would keep us busy for years.
-		if err := unix.Ftruncate(fd, want); err != nil {
-			return err
-		}
-		written = want
-	}
 	for {
 		n, err := fill(r, buf)
 		for at := 0; at < n; {
@@ -44,7 +35,7 @@ func copySparse(fd int, r io.Reader, buf []byte, want int64) error {
 			if err := pwrite(fd, buf[at:end], size+int64(at)); err != nil {
 				return err
 			}
-			written = max(written, size+int64(end))
+			written = size + int64(end)
 			at = end
 		}
 		size += int64(n)

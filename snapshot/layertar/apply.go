@@ -56,6 +56,10 @@ func Apply(ctx context.Context, d *layer.Draft, r io.Reader) error {
 	return nil
 }
 
+// maxFile is the largest file that is unpacked, in bytes. An archive of a few
+// hundred could else claim a file of exabytes, all of it one hole.
+const maxFile = 1 << 40
+
 type applier struct {
 	ctx   context.Context
 	draft *layer.Draft
@@ -105,11 +109,13 @@ func (a *applier) whiteout(dir, hidden string) error {
 
 // entry makes what hdr describes.
 func (a *applier) entry(name string, hdr *tar.Header) error {
+	if hdr.Size > maxFile {
+		return fmt.Errorf("its size, %d bytes, is more than any file may have", hdr.Size)
+	}
 	e := snapshot.Entry{
 		Mode:    uint32(hdr.Mode & 0o7777),
 		UID:     hdr.Uid,
 		GID:     hdr.Gid,
-		Size:    hdr.Size,
 		ModTime: hdr.ModTime,
 		Link:    hdr.Linkname,
 	}

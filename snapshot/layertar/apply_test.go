@@ -335,9 +335,6 @@ func TestApplyRefuses(t *testing.T) {
 
 // A file that claims to have exabytes, all of them a hole, must not be tried.
 func TestApplyRefusesAbsurdSize(t *testing.T) {
-	if testing.Short() {
-		t.Skip("depends on the filesystem")
-	}
 	hdr := make([]byte, 512)
 	copy(hdr, "huge")
 	copy(hdr[100:], "0000644\x000000000\x000000000\x00")
@@ -358,8 +355,9 @@ func TestApplyRefusesAbsurdSize(t *testing.T) {
 
 	p, _ := openPool(t)
 	_, err := apply(t, p, "l", append(hdr, make([]byte, 1024)...))
-	if err == nil || !strings.HasSuffix(err.Error(), "file too large") {
-		t.Errorf("got error %v, want: file too large", err)
+	want := `unpack "huge": its size, 1152921504606846975 bytes, is more than any file may have`
+	if err == nil || err.Error() != want {
+		t.Errorf("got error %v, want %s", err, want)
 	}
 }
 
@@ -425,6 +423,7 @@ func FuzzApply(f *testing.F) {
 		f.Add(pack(f, entries...))
 	}
 	f.Fuzz(func(t *testing.T, archive []byte) {
+		archive = mend(archive)
 		p, root := openPool(t)
 		outside := filepath.Join(root, "outside")
 		if err := os.WriteFile(outside, []byte("untouched"), 0o600); err != nil {
@@ -436,7 +435,9 @@ func FuzzApply(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer d.Close()
-		err = layertar.Apply(context.Background(), d, bytes.NewReader(archive))
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // holes take long
+		defer cancel()
+		err = layertar.Apply(ctx, d, bytes.NewReader(archive))
 		if diff := cmp.Diff(before, tree(t, root)); diff != "" {
 			t.Fatalf("outside of the draft (-before +after):\n%s", diff)
 		}
@@ -459,6 +460,17 @@ func FuzzApply(f *testing.F) {
 			t.Errorf("what was packed unpacks to something else:\n%s", cmp.Diff(list(t, l), list(t, again)))
 		}
 	})
+}
+
+// mend sets the checksum of every header, so that a change of one is tried.
+func mend(archive []byte) []byte {
+	archive = bytes.Clone(archive)
+	for b := archive; len(b) >= 512; b = b[512:] {
+		if string(b[257:262]) == "ustar" {
+			checksum(b)
+		}
+	}
+	return archive
 }
 
 // tree describes everything beneath root that is not a draft's or a layer's.
