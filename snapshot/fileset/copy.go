@@ -236,26 +236,30 @@ func (c *copier) write(ctx context.Context, f From, it item, name string) (diges
 	case f.ResetOwner:
 		e.UID, e.GID = 0, 0
 	}
+	if e.Kind == snapshot.File {
+		return c.writeFile(ctx, tree, it.name, name, e)
+	}
 	xattrs, err := tree.Xattrs(it.name)
 	if err != nil {
 		return "", readError(it.name, err)
 	}
-	switch e.Kind {
-	case snapshot.Dir:
+	if e.Kind == snapshot.Dir {
 		return "", c.target.mkdir(name, e, xattrs)
-	case snapshot.File:
-		r, err := tree.Open(it.name)
-		if err != nil {
-			return "", readError(it.name, err)
-		}
-		defer r.Close()
-		h := newHashReader(ctx, r)
-		if err := c.target.put(name, e, xattrs, h); err != nil {
-			return "", err
-		}
-		return withXattrs(h.digest(), xattrs), nil
 	}
 	return "", c.target.put(name, e, xattrs, nil)
+}
+
+func (c *copier) writeFile(ctx context.Context, tree snapshot.Tree, from, to string, e snapshot.Entry) (digest.Digest, error) {
+	r, xattrs, err := openWithXattrs(tree, from)
+	if err != nil {
+		return "", readError(from, err)
+	}
+	defer r.Close()
+	h := newHashReader(ctx, r)
+	if err := c.target.put(to, e, xattrs, h); err != nil {
+		return "", err
+	}
+	return withXattrs(h.digest(), xattrs), nil
 }
 
 // expectation compares what is copied with what was identified, one after the

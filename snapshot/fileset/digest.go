@@ -36,19 +36,19 @@ type Sums interface {
 type Hash struct{}
 
 // Sum implements [Sums].
-func (Hash) Sum(ctx context.Context, t snapshot.Tree, name string, _ snapshot.Entry) (digest.Digest, error) {
-	f, err := t.Open(name)
+func (Hash) Sum(ctx context.Context, t snapshot.Tree, name string, e snapshot.Entry) (digest.Digest, error) {
+	f, xattrs, err := openWithXattrs(t, name)
 	if err != nil {
 		return "", readError(name, err)
 	}
 	defer f.Close()
 	h := newHashReader(ctx, f)
-	if _, err := io.Copy(io.Discard, h); err != nil {
-		return "", fmt.Errorf("read %s: %w", name, err)
+	buf := make([]byte, min(max(e.Size, 0)+512, 64<<10)) // most files are small
+	for err == nil {
+		_, err = h.Read(buf)
 	}
-	xattrs, err := t.Xattrs(name)
-	if err != nil {
-		return "", readError(name, err)
+	if err != io.EOF {
+		return "", fmt.Errorf("read %s: %w", name, err)
 	}
 	return withXattrs(h.digest(), xattrs), nil
 }

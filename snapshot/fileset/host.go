@@ -106,9 +106,15 @@ func (h *HostTree) ReadDir(name string) ([]snapshot.Entry, error) {
 }
 
 // Open implements [snapshot.Tree].
-func (h *HostTree) Open(name string) (io.ReadCloser, error) { return h.openFile(name) }
+func (h *HostTree) Open(name string) (io.ReadCloser, error) {
+	f, err := h.openRegular(name)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
 
-func (h *HostTree) openFile(name string) (*os.File, error) {
+func (h *HostTree) openRegular(name string) (*hostFile, error) {
 	// O_NONBLOCK, because what was a regular file when it was listed may be a
 	// fifo by now. It means nothing to a regular file.
 	fd, err := h.open("open", name, unix.O_RDONLY|unix.O_NONBLOCK)
@@ -116,34 +122,71 @@ func (h *HostTree) openFile(name string) (*os.File, error) {
 		return nil, err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
-		unix.Close(fd)
-		return nil, pathError("open", name, errors.New("not a regular file"))
+	err = unix.Fstat(fd, &st)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = errors.New("not a regular file")
 	}
-	return os.NewFile(uintptr(fd), name), nil
+	if err != nil {
+		unix.Close(fd)
+		return nil, pathError("open", name, err)
+	}
+	return &hostFile{fd: fd, name: name}, nil
 }
 
-// Xattrs implements [snapshot.Tree]. It knows of security.capability only, which is all
-// that a build context contributes.
+// Xattrs implements [snapshot.Tree]. It knows of security.capability only, which
+// is all that a build context contributes.
 func (h *HostTree) Xattrs(name string) (map[string]string, error) {
 	e, err := h.Lstat(name)
 	if err != nil || e.Kind != snapshot.File {
 		return nil, err
 	}
-	f, err := h.openFile(name)
+	f, xattrs, err := h.openWithXattrs(name)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	return xattrs, f.Close()
+}
+
+// openWithXattrs is Open and Xattrs in fewer system calls.
+func (h *HostTree) openWithXattrs(name string) (io.ReadCloser, map[string]string, error) {
+	f, err := h.openRegular(name)
+	if err != nil {
+		return nil, nil, err
+	}
 	buf := make([]byte, 64) // a capability has 20 or 24 bytes
-	n, err := unix.Fgetxattr(int(f.Fd()), capability, buf)
+	n, err := unix.Fgetxattr(f.fd, capability, buf)
 	switch {
 	case err == unix.ENODATA, err == unix.ENOTSUP:
-		return nil, nil
+		return f, nil, nil
 	case err != nil:
-		return nil, pathError("getxattr", name, err)
+		f.Close()
+		return nil, nil, pathError("getxattr", name, err)
 	}
-	return map[string]string{capability: string(buf[:n])}, nil
+	return f, map[string]string{capability: string(buf[:n])}, nil
+}
+
+// hostFile is an open regular file. It does without what an os.File has for
+// files that can block, which would cost as much as reading a small one.
+type hostFile struct {
+	fd   int
+	name string
+}
+
+func (f *hostFile) Read(p []byte) (int, error) {
+	n, err := retry(func() (int, error) { return unix.Read(f.fd, p) })
+	switch {
+	case err != nil:
+		return 0, pathError("read", f.name, err)
+	case n == 0 && len(p) > 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (f *hostFile) Close() error {
+	err := unix.Close(f.fd)
+	f.fd = -1
+	return err
 }
 
 // open opens name beneath the root without following any link.
@@ -190,13 +233,13 @@ func (h *HostTree) openByStep(name string, flags int) (int, error) {
 	}
 }
 
-// retry repeats an open that a signal interrupted, or a rename somewhere in the filesystem
-// that made openat2 unsure whether it is still beneath its root.
-func retry(open func() (int, error)) (int, error) {
+// retry repeats a call that a signal interrupted, or an openat2 that a rename
+// somewhere in the filesystem left unsure whether it is still beneath its root.
+func retry(call func() (int, error)) (int, error) {
 	for {
-		fd, err := open()
+		n, err := call()
 		if err != unix.EINTR && err != unix.EAGAIN {
-			return fd, err
+			return n, err
 		}
 	}
 }

@@ -111,6 +111,13 @@ func (t *ignoreTree) Xattrs(name string) (map[string]string, error) {
 	return t.tree.Xattrs(name)
 }
 
+func (t *ignoreTree) openWithXattrs(name string) (io.ReadCloser, map[string]string, error) {
+	if shown, err := t.shows(name, snapshot.File); err != nil || !shown {
+		return nil, nil, hidden("open", name, err)
+	}
+	return openWithXattrs(t.tree, name)
+}
+
 // Path returns the path of the tree beneath, which identifies its files.
 func (t *ignoreTree) Path() string { return rootPath(t.tree) }
 

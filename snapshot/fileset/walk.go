@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -73,6 +74,21 @@ func readError(name string, err error) error {
 		return fmt.Errorf("%s: %w", name, ErrChanged)
 	}
 	return err
+}
+
+// openWithXattrs opens a regular file and returns its extended attributes.
+func openWithXattrs(t snapshot.Tree, name string) (io.ReadCloser, map[string]string, error) {
+	if fast, ok := t.(interface {
+		openWithXattrs(string) (io.ReadCloser, map[string]string, error)
+	}); ok {
+		return fast.openWithXattrs(name)
+	}
+	xattrs, err := t.Xattrs(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := t.Open(name)
+	return f, xattrs, err
 }
 
 // describe returns the sum of an item. content is asked for the digest of a
