@@ -188,7 +188,7 @@ func (p *sourcePass) Read(buf []byte) (int, error) {
 	if left > 0 {
 		p.w.allow(p.w.policy.stall)
 	} else {
-		p.w.allow(p.w.policy.finish)
+		p.w.allow(p.w.policy.stall + time.Duration(p.s.size>>20)*p.w.policy.perMiB)
 	}
 	return n, err
 }

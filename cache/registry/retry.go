@@ -17,7 +17,7 @@ type policy struct {
 	longest  time.Duration // the longest wait that we choose
 	patience time.Duration // the longest wait that a registry may ask for
 	stall    time.Duration // a connection on which nothing moves for so long is given up
-	finish   time.Duration // instead, for the answer to a completed upload
+	perMiB   time.Duration // added to that for each MiB uploaded, which the registry has to check and move
 
 	sleep func(ctx context.Context, d time.Duration) error
 }
@@ -27,7 +27,7 @@ type policy struct {
 func defaultPolicy() policy {
 	return policy{
 		tries: 8, first: 500 * time.Millisecond, longest: 16 * time.Second, patience: 2 * time.Minute,
-		stall: time.Minute, finish: 15 * time.Minute,
+		stall: time.Minute, perMiB: time.Second,
 		sleep: sleep,
 	}
 }
