@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -44,11 +45,10 @@ func PutJSON(t testing.TB, b cache.Blobs, mediaType string, v any) ocispec.Descr
 
 // Bytes returns n bytes that do not compress and depend on seed alone.
 func Bytes(seed uint64, n int) []byte {
-	r := rand.New(rand.NewPCG(seed, 0))
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
 	data := make([]byte, n)
-	for i := range data {
-		data[i] = byte(r.Uint32())
-	}
+	_, _ = rand.NewChaCha8(key).Read(data) // never fails
 	return data
 }
 
