@@ -125,7 +125,7 @@ func (s *Store) Forget(ctx context.Context, d digest.Digest) error {
 	return err
 }
 
-// rooted checks that root is here and makes what it stands on durable.
+// rooted checks that root is here.
 func (s *Store) rooted(ctx context.Context, root ocispec.Descriptor) error {
 	ok, err := s.Has(ctx, root)
 	if err != nil {
@@ -162,8 +162,7 @@ func (s *Store) readIndex() (ocispec.Index, error) {
 	return idx, nil
 }
 
-// updateIndex changes the roots under a lock and publishes them. The index is
-// written and synced only if it changed, and after what it refers to.
+// updateIndex changes the roots under a lock and publishes them, if they changed.
 func (s *Store) updateIndex(ctx context.Context, change func([]Named) []Named) error {
 	f, err := lockFile(ctx, s.Path("locks", indexFile), unix.LOCK_EX)
 	if err != nil {
@@ -192,9 +191,6 @@ func (s *Store) updateIndex(ctx context.Context, change func([]Named) []Named) e
 	}
 	data, err := json.MarshalIndent(idx, "", "  ")
 	if err != nil {
-		return err
-	}
-	if err := s.Sync(); err != nil {
 		return err
 	}
 	if err := s.writeFile(indexFile, data, true); err != nil {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 )
 
 // Store is this machine's store: plain files below one directory, shared by any
@@ -79,19 +78,6 @@ func (s *Store) Close() error {
 		s.use()
 	}
 	return err
-}
-
-// Sync makes everything written so far survive a power failure: one syncfs(2).
-func (s *Store) Sync() error {
-	f, err := os.Open(s.root)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return fmt.Errorf("sync store: %w", err)
-	}
-	return nil
 }
 
 // writeFile replaces a file of the store atomically; durable adds that its

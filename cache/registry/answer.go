@@ -54,15 +54,19 @@ func refusal(registry, subject string, login credential, resp *http.Response) *E
 // unauthorized tells apart a missing login, a refused one and one that does not
 // reach so far. Registries also answer so for a repository that does not exist.
 func (e *Error) unauthorized(login credential, detail string) {
-	e.Kind = Auth
-	switch {
-	case login.empty():
-		e.Text = with(e.Registry+" wants a login", detail)
-		e.Hint = "check the name; if it is a private repository, log in: lamina login " + e.Registry
-	case e.says("DENIED"):
+	if e.says("DENIED") {
 		e.denied(login, detail)
 		return
-	default:
+	}
+	e.Kind = Auth
+	if detail == "authentication required" {
+		detail = "" // that is what the text says
+	}
+	if login.empty() {
+		// Whatever it said, it was about a login that nobody tried.
+		e.Text = e.Registry + " wants a login"
+		e.Hint = "check the name; if it is a private repository, log in: lamina login " + e.Registry
+	} else {
 		e.Text = with(fmt.Sprintf("%s refused the login of %s", e.Registry, login.who()), detail)
 		e.Hint = fmt.Sprintf("the login is from %s; log in again: lamina login %s", login.source, e.Registry)
 	}

@@ -207,7 +207,7 @@ func (a *auth) fetchToken(ctx context.Context, c *call, login credential) (token
 	}
 	if err != nil {
 		return token{}, &Error{
-			Kind: Server, Registry: a.host.registry, Subject: c.subject, Err: err,
+			Kind: Server, Registry: a.host.registry, Subject: c.subject, Err: err, transient: true,
 			Text: fmt.Sprintf("the answer of %s's token server %s cannot be used: %v", a.host.registry, realm.Host, err),
 		}
 	}

@@ -32,6 +32,7 @@ func challengeParams(s string) map[string]string {
 			return params
 		}
 		var value string
+		rest = strings.TrimLeft(rest, " \t")
 		if quoted, ok := strings.CutPrefix(rest, `"`); ok {
 			value, s = unquote(quoted)
 		} else {

@@ -83,17 +83,18 @@ func (r *Repository) readNamed(ctx context.Context, ref string) (ocispec.Descrip
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	resp, err := r.host.do(ctx, c, http.StatusOK)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
-	if err == nil && len(data) > maxManifest {
-		err = fmt.Errorf("a manifest of more than %d bytes is too large", maxManifest)
-	}
-	if err != nil {
-		return ocispec.Descriptor{}, broken(r.name.Registry, c.subject, int64(len(data)), resp.ContentLength, err)
+	var (
+		resp *http.Response
+		data []byte
+	)
+	for try := 1; ; try++ {
+		resp, data, err = r.readOnce(ctx, c)
+		if err == nil {
+			break
+		}
+		if err := r.host.client.policy.pause(ctx, try, err); err != nil {
+			return ocispec.Descriptor{}, err
+		}
 	}
 	d := ocispec.Descriptor{MediaType: mediaType(resp), Digest: digest.FromBytes(data), Size: int64(len(data))}
 	if want := digest.Digest(ref); want.Validate() == nil {
@@ -113,6 +114,28 @@ func (r *Repository) readNamed(ctx context.Context, ref string) (ocispec.Descrip
 	}
 	r.remember(d.Digest, data)
 	return d, nil
+}
+
+// readOnce reads the whole answer to c, a manifest.
+func (r *Repository) readOnce(ctx context.Context, c *call) (*http.Response, []byte, error) {
+	resp, err := r.host.do(ctx, c, http.StatusOK)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, fmt.Errorf("%s: %w", c.subject, context.Cause(ctx))
+	case err != nil:
+		return nil, nil, broken(r.name.Registry, c.subject, int64(len(data)), resp.ContentLength, err)
+	case len(data) > maxManifest:
+		return nil, nil, &Error{
+			Kind: Server, Registry: r.name.Registry, Subject: c.subject,
+			Text: fmt.Sprintf("%s has a manifest of more than %d bytes under this name", r.name.Registry, maxManifest),
+		}
+	}
+	return resp, data, nil
 }
 
 // sniff finds the media type of a manifest that came without one.

@@ -122,6 +122,8 @@ func runBuild(ctx context.Context, e *env, o buildOptions, contextArg string) (e
 	if err != nil {
 		return b.failed(err, in.source)
 	}
+	settled := b.engine.Settle()
+	defer settled()
 	made, err := b.export(ctx, results, outputs)
 	if err != nil {
 		return err

@@ -87,9 +87,6 @@ func (b *build) exportImage(ctx context.Context, results map[solver.ID]solver.Re
 // keep makes an image part of the store, under its names.
 func (b *build) keep(ctx context.Context, m made) error {
 	e := exporter.To(b.engine.Store, m.names...)
-	if err := b.engine.Pool.Sync(); err != nil {
-		return err
-	}
 	if err := e.Export(ctx, b.engine.Blobs, m.root); err != nil {
 		return err
 	}

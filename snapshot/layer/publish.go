@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -129,20 +131,26 @@ func readMark(mark string) (string, error) {
 }
 
 // Sync makes every layer that this process published or opened survive a power failure.
-// Until then a layer is only known to survive the death of processes.
+// Until then a layer is only known to survive the death of processes. The pool
+// can be used meanwhile.
 func (p *Pool) Sync() error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.unsynced) == 0 {
+	ids := slices.Collect(maps.Keys(p.unsynced))
+	p.mu.Unlock()
+	if len(ids) == 0 {
 		return nil
 	}
 	if err := p.syncfs(); err != nil {
 		return err
 	}
-	for id := range p.unsynced {
+	for _, id := range ids {
 		if err := os.Remove(p.path(id, markName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range ids {
 		delete(p.unsynced, id)
 	}
 	return nil

@@ -98,6 +98,19 @@ func (e *Engine) openRunner() (runner.Runner, error) {
 	return runner.New(runner.Options{State: e.Store.Path("containers")})
 }
 
+// Settle begins to make the layers of this process survive a power failure, beside
+// what else there is to do, and returns what waits for that.
+func (e *Engine) Settle() (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := e.Pool.Sync(); err != nil {
+			e.log.Warn("layers could not be synced to the disk", "error", err) // a loss only if power fails
+		}
+	}()
+	return func() { <-done }
+}
+
 // repository returns the blobs of a repository ("registry/path").
 func (e *Engine) repository(origin string) (cache.Blobs, error) {
 	name, err := registry.ParseName(origin)

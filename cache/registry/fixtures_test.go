@@ -1,8 +1,6 @@
 package registry
 
-import (
-	"net/http"
-)
+import "net/http"
 
 // counter is a fault that only counts the bytes of the answer.
 type counter struct{ bytes int }

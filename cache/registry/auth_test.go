@@ -1,0 +1,261 @@
+package registry
+
+import (
+	"errors"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lamina/cache/registry/registrytest"
+)
+
+func TestLogin(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		require func(*registrytest.Server)
+		login   func(host string) env
+	}{
+		{
+			"basic",
+			func(s *registrytest.Server) { s.RequireBasic("me", "secret") },
+			func(host string) env { return login(host, "me", "secret") },
+		},
+		{
+			"token",
+			func(s *registrytest.Server) { s.RequireToken("me", "secret") },
+			func(host string) env { return login(host, "me", "secret") },
+		},
+		{
+			"identity token",
+			func(s *registrytest.Server) { s.RequireToken("me", "secret") },
+			func(host string) env {
+				return env{"DOCKER_AUTH_CONFIG": `{"auths":{"` + host + `":{"identitytoken":"secret"}}}`}
+			},
+		},
+		{
+			"token to push only",
+			func(s *registrytest.Server) { s.RequireTokenToPush("me", "secret") },
+			func(host string) env { return login(host, "me", "secret") },
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			srv := registrytest.New(t)
+			tc.require(srv)
+			client, _ := testClient(t, Options{Getenv: tc.login(srv.Host).get})
+			r := testRepository(t, client, srv.Host+"/app")
+			blob, d := randomBlob(5000)
+			if ok, err := r.Has(t.Context(), d); ok || err != nil {
+				t.Fatalf("Has: %v, %v", ok, err)
+			}
+			put(t, r, d, blob)
+			checkContent(t, testRepository(t, client, srv.Host+"/app"), d, blob)
+
+			// In the middle of things, tokens expire.
+			srv.Revoke()
+			checkContent(t, r, d, blob)
+		})
+	}
+}
+
+func TestPublicPull(t *testing.T) {
+	srv := registrytest.New(t)
+	blob, d := randomBlob(5000)
+	anonymous, _ := testClient(t, Options{})
+	put(t, testRepository(t, anonymous, srv.Host+"/app"), d, blob)
+	srv.RequireTokenToPush("me", "secret")
+	checkContent(t, testRepository(t, anonymous, srv.Host+"/app"), d, blob)
+}
+
+// One token serves all requests of the same kind.
+func TestTokenIsKept(t *testing.T) {
+	srv := registrytest.New(t)
+	srv.RequireToken("me", "secret")
+	client, _ := testClient(t, Options{Getenv: login(srv.Host, "me", "secret").get})
+	r := testRepository(t, client, srv.Host+"/app")
+	blob, d := randomBlob(5000)
+	put(t, r, d, blob)
+	for range 3 {
+		checkContent(t, r, d, blob)
+	}
+	if got := srv.Requests("GET /token"); len(got) != 1 {
+		t.Errorf("asked for tokens: %q", got)
+	}
+	if diff := cmp.Diff(5, len(srv.Requests("POST "))+len(srv.Requests("GET /v2/"))); diff != "" {
+		t.Error(diff) // a refused POST, a POST, three GETs
+	}
+}
+
+// Some registries only let those look that may push.
+func TestHasOfRepositoryThatIsNotThere(t *testing.T) {
+	srv := registrytest.New(t)
+	srv.RequireToken("me", "secret")
+	pullOnly := registrytest.Fault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if !strings.Contains(r.URL.RawQuery, "push") {
+			registrytest.Refuse(http.StatusForbidden, "DENIED", "no such repository")(w, r, next)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	srv.Inject("GET /token", -1, pullOnly)
+	client, _ := testClient(t, Options{Getenv: login(srv.Host, "me", "secret").get})
+	_, d := randomBlob(5000)
+	if ok, err := testRepository(t, client, srv.Host+"/app").Has(t.Context(), d); ok || err != nil {
+		t.Errorf("got %v, %v", ok, err)
+	}
+}
+
+func TestAuthErrors(t *testing.T) {
+	const (
+		subject = "HOST/app:v1"
+		check   = "check the name; if it is a private repository, log in: lamina login HOST"
+	)
+	for _, tc := range []struct {
+		name       string
+		require    func(*registrytest.Server)
+		env        func(host string) env
+		kind       Kind
+		text, hint string
+	}{
+		{
+			"basic, anonymous",
+			func(s *registrytest.Server) { s.RequireBasic("me", "secret") },
+			func(string) env { return env{} },
+			Auth, subject + ": HOST wants a login", check,
+		},
+		{
+			"basic, wrong",
+			func(s *registrytest.Server) { s.RequireBasic("me", "secret") },
+			func(host string) env { return login(host, "you", "secret") },
+			Auth, subject + `: HOST refused the login of user "you"`,
+			"the login is from $DOCKER_AUTH_CONFIG; log in again: lamina login HOST",
+		},
+		{
+			"token, anonymous",
+			func(s *registrytest.Server) { s.RequireToken("me", "secret") },
+			func(string) env { return env{} },
+			Auth, subject + ": HOST wants a login", check,
+		},
+		{
+			"token, wrong",
+			func(s *registrytest.Server) { s.RequireToken("me", "secret") },
+			func(host string) env { return login(host, "me", "wrong") },
+			Auth, subject + `: HOST refused the login of user "me": incorrect username or password`,
+			"the login is from $DOCKER_AUTH_CONFIG; log in again: lamina login HOST",
+		},
+		{
+			"token, wrong identity",
+			func(s *registrytest.Server) { s.RequireToken("me", "secret") },
+			func(host string) env {
+				return env{"DOCKER_AUTH_CONFIG": `{"auths":{"` + host + `":{"identitytoken":"x"}}}`}
+			},
+			Auth, subject + ": HOST refused the login of the holder of this token: incorrect username or password",
+			"the login is from $DOCKER_AUTH_CONFIG; log in again: lamina login HOST",
+		},
+		{
+			"configuration that cannot be read",
+			func(s *registrytest.Server) { s.RequireBasic("me", "secret") },
+			func(string) env { return env{"DOCKER_AUTH_CONFIG": "{"} },
+			Auth, subject + ": HOST wants a login",
+			check + " ($DOCKER_AUTH_CONFIG: unexpected end of JSON input)",
+		},
+		{
+			"denied",
+			func(s *registrytest.Server) {
+				s.RequireBasic("me", "secret")
+				s.Inject("GET /v2/app/", 1, registrytest.Status(401, "WWW-Authenticate", "Basic"))
+				s.Inject("GET /v2/app/", -1, registrytest.Refuse(403, "DENIED", "requested access to the resource is denied"))
+			},
+			func(host string) env { return login(host, "me", "secret") },
+			Denied, subject + `: HOST denies access to user "me": requested access to the resource is denied`,
+			"check the name, and what this login may do in the repository",
+		},
+		{
+			"token server elsewhere, in the clear",
+			func(s *registrytest.Server) {
+				s.Inject("GET /v2/app/", -1, registrytest.Status(401, "WWW-Authenticate", `Bearer realm="http://169.254.169.254/latest"`))
+			},
+			func(host string) env { return login(host, "me", "secret") },
+			Server, subject + `: HOST names a token server that is not to be trusted: "http://169.254.169.254/latest" is a link-local address`, "",
+		},
+		{
+			"token server with nonsense",
+			func(s *registrytest.Server) {
+				s.RequireToken("me", "secret")
+				s.Inject("GET /token", -1, registrytest.Status(200))
+			},
+			func(host string) env { return login(host, "me", "secret") },
+			Server, subject + ": the answer of HOST's token server HOST cannot be used: EOF", "",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			srv := registrytest.New(t)
+			tc.require(srv)
+			srv.Inject("HEAD ", -1, registrytest.Status(405)) // so that errors have bodies
+			client, _ := testClient(t, Options{Getenv: tc.env(srv.Host).get})
+			_, err := client.Resolve(t.Context(), srv.Host+"/app:v1")
+			checkError(t, err, srv.Host, tc.kind, tc.text, tc.hint)
+			if got, want := errors.Is(err, fs.ErrPermission), tc.kind == Auth || tc.kind == Denied; got != want {
+				t.Errorf("is a matter of permission: %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// The login is for the registry, not for where it sends us.
+func TestRedirectKeepsLoginBack(t *testing.T) {
+	srv := registrytest.New(t)
+	srv.RequireBasic("me", "secret")
+	client, _ := testClient(t, Options{Getenv: login(srv.Host, "me", "secret").get})
+	r := testRepository(t, client, srv.Host+"/app")
+	blob, d := randomBlob(5000)
+	put(t, r, d, blob)
+
+	var leaked []string
+	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a := r.Header.Get("Authorization"); a != "" {
+			leaked = append(leaked, a)
+		}
+		w.Write(blob)
+	}))
+	defer storage.Close()
+	srv.Inject("GET /blobs/", 1, registrytest.Redirect("http", storage.Listener.Addr().String()))
+	checkContent(t, r, d, blob)
+	if len(leaked) > 0 {
+		t.Errorf("the storage was sent %q", leaked)
+	}
+}
+
+func TestPickChallenge(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		headers []string
+		want    challenge
+		ok      bool
+	}{
+		{"none", nil, challenge{}, false},
+		{"basic", []string{`Basic realm="x"`}, challenge{scheme: "basic", realm: "x"}, true},
+		{"bare", []string{`Basic`}, challenge{scheme: "basic"}, true},
+		{
+			"bearer", []string{`Bearer realm="https://a/b?c=d",service="s",scope="repository:x:pull,push"`},
+			challenge{"bearer", "https://a/b?c=d", "s", "repository:x:pull,push"}, true,
+		},
+		{
+			"loose", []string{`bearer  Realm = "https://a" , service=s ,scope="a\"b", error="x"`},
+			challenge{"bearer", "https://a", "s", `a"b`}, true,
+		},
+		{"without realm", []string{`Bearer service="s"`}, challenge{}, false},
+		{"unknown first", []string{`Negotiate`, `Basic realm="x"`}, challenge{scheme: "basic", realm: "x"}, true},
+		{"unclosed", []string{`Basic realm="x`}, challenge{scheme: "basic", realm: "x"}, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, ok := pickChallenge(tc.headers)
+			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(challenge{})); diff != "" || ok != tc.ok {
+				t.Errorf("%v\n%s", ok, diff)
+			}
+		})
+	}
+}
