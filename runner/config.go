@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
+	"strings"
 
 	"github.com/opencontainers/cgroups"
 	devices "github.com/opencontainers/cgroups/devices/config"
@@ -18,12 +18,10 @@ const (
 	defaultPath     = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
-var validID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
-
 // check reports what in s could not mean anything.
 func check(s Spec) error {
 	switch {
-	case !validID.MatchString(s.ID):
+	case !validID(s.ID):
 		return fmt.Errorf("container ID %q is not 1 to 64 of [a-z0-9-]", s.ID)
 	case len(s.Root) == 0 || s.Root[0].Target != "/":
 		return errors.New("container has no root filesystem")
@@ -35,6 +33,13 @@ func check(s Spec) error {
 		return fmt.Errorf("unknown network %q: use host or none", s.Network)
 	}
 	return nil
+}
+
+// validID tells whether id is safe as a file's name, and short enough to be part
+// of one.
+func validID(id string) bool {
+	return id != "" && len(id) <= 64 && id[0] != '-' &&
+		strings.Trim(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 // configure translates s for libcontainer. It touches nothing: what had to be

@@ -51,6 +51,11 @@ func New(opt Options) (Runner, error) {
 		// libcontainer warns on stderr through logrus' only logger; what makes it
 		// fail is in its errors, too.
 		logrus.SetOutput(io.Discard)
+		// Package cgroups opens this directory once and for all. Opened by a thread
+		// with mounts of its own it would be gone with them.
+		if f, err := cgroups.OpenFile("/sys/fs/cgroup", "", unix.O_PATH|unix.O_DIRECTORY); err == nil {
+			f.Close()
+		}
 		return Supported()
 	})}, nil
 }

@@ -11,7 +11,9 @@ import (
 
 // Init must be the first call of main, and of TestMain where tests start
 // containers: a process becomes a container by executing this very program again.
-// It returns at once in any other process.
+// It returns at once in any other process, with the main goroutine locked to the
+// main thread: threads that enter the mount namespace of a container, ours and
+// libcontainer's, must be able to end, and the main one cannot.
 //
 //	lamina                         lamina "init", stage 2           container
 //	------                         ----------------------           ---------
@@ -35,12 +37,12 @@ func Init() {
 	if len(os.Args) > 1 && os.Args[0] == initPath && os.Getpid() == 1 {
 		os.Exit(superviseCommand(os.Args[1:]))
 	}
+	runtime.LockOSThread()
 	if len(os.Args) < 2 || os.Args[1] != "init" || os.Getenv("_LIBCONTAINER_INITPIPE") == "" {
 		return
 	}
 	// libcontainer's own parent death signal reaches only stage 0: fork clears it.
-	// The thread stays locked, and so is the one that execs.
-	runtime.LockOSThread()
+	// This thread is the one that will exec.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		os.Exit(255) // an init that nobody would kill must not live
 	}

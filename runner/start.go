@@ -16,23 +16,13 @@ import (
 	"lamina/snapshot/mount"
 )
 
-// onThread runs f on a new goroutine that is locked to a thread for good, which
-// dies with it. It is never the main thread: that one cannot end, and /proc/self
-// would show its namespaces as the process's.
+// onThread runs f on a new goroutine that is locked to a thread, which dies with
+// it. Init keeps the main thread from being taken.
 func onThread(f func()) {
-	locked := make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
-		if unix.Gettid() == os.Getpid() {
-			onThread(f) // elsewhere: this thread is taken
-			runtime.UnlockOSThread()
-			close(locked)
-			return
-		}
-		close(locked)
 		f()
 	}()
-	<-locked
 }
 
 // start starts the container from the calling thread. After an error the caller

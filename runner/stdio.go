@@ -236,13 +236,16 @@ func receiveFile(socket *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fds[0]), string(name[:n])), nil
 }
 
-// control calls fn with f's descriptor, which stays open meanwhile.
+// control calls fn with f's descriptor, which stays open meanwhile. A closed f is
+// os.ErrClosed.
 func control(f *os.File, fn func(fd int) error) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
-	var fnErr error
-	err = raw.Control(func(fd uintptr) { fnErr = fn(int(fd)) })
-	return errors.Join(err, fnErr)
+	var result error
+	if raw.Control(func(fd uintptr) { result = fn(int(fd)) }) != nil {
+		return os.ErrClosed // the only reason there is
+	}
+	return result
 }
