@@ -34,6 +34,11 @@ func (l *Lazy) Put(ctx context.Context, d ocispec.Descriptor, r io.Reader) error
 	return l.Store.Put(ctx, d, r)
 }
 
+// Ingest stores a blob here.
+func (l *Lazy) Ingest(ctx context.Context, mediaType string, r io.Reader) (ocispec.Descriptor, error) {
+	return l.Store.Ingest(ctx, mediaType, r)
+}
+
 // Open returns the blob from the store, or from elsewhere; then it is stored
 // while it is being read, and is in the store once it was read to its end.
 // Two who need the same blob fetch it once: the second waits.

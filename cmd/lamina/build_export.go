@@ -59,7 +59,7 @@ func (b *build) exportImage(ctx context.Context, results map[solver.ID]solver.Re
 	pack := out.pack
 	pack.Epoch = epochTime(b.plan.Epoch)
 	pack.Progress = func(id snapshot.ID, done int64) { st.bytes("packing layer "+string(id[:min(12, len(id))]), done, 0) }
-	root, err := exporter.Pack(ctx, b.images(results), b.engine.Pool, b.engine.Store, pack)
+	root, err := exporter.Pack(ctx, b.images(results), b.engine.Pool, b.engine.Blobs, pack)
 	if err != nil {
 		return m, err
 	}
@@ -153,20 +153,14 @@ func (b *build) images(results map[solver.ID]solver.Result) []exporter.Output {
 func (b *build) image(t frontend.Target, results map[solver.ID]solver.Result) exporter.Output {
 	out := exporter.Output{Platform: t.Platform, Config: t.Config, Layers: results[t.Root].Layers}
 	out.Config.History = slices.Clone(t.Config.History)
-	at := 0 // layers accounted for
-	for _, h := range out.Config.History {
-		if !h.EmptyLayer {
-			at++
-		}
-	}
 	last := t.Config.Created
 	for _, h := range t.History {
 		entry := ocispec.History{CreatedBy: h.CreatedBy, Comment: h.Comment, EmptyLayer: true}
 		if h.Node != frontend.EmptyLayer {
-			if layers := results[h.Node].Layers; len(layers) > at {
+			below := results[b.plan.Graph.Nodes[h.Node].Inputs[0]].Layers
+			if layers := results[h.Node].Layers; len(layers) > len(below) {
 				entry.EmptyLayer = false
-				at = len(layers)
-				last = &layers[at-1].Created
+				last = &layers[len(layers)-1].Created
 			}
 		}
 		entry.Created = b.clamp(last)
