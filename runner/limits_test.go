@@ -16,7 +16,7 @@ func TestMemoryLimit(t *testing.T) {
 	root := busyboxRoot(t)
 	r, _ := newRunner(t)
 	s := shell(root, `awk 'BEGIN { s = "x"; while (1) s = s s }'; exit $?`)
-	s.Limits.Memory = 16 << 20
+	s.Limits.Memory = 64 << 20
 	_, err := run(t, r, s)
 	var exit *ExitError
 	if !errors.As(err, &exit) || !exit.OutOfMemory || exit.Code != 137 {
@@ -27,7 +27,7 @@ func TestMemoryLimit(t *testing.T) {
 	}
 	// A failure of another cause is not taken for one.
 	s = shell(root, "exit 137")
-	s.Limits.Memory = 16 << 20
+	s.Limits.Memory = 64 << 20
 	if _, err := run(t, r, s); !errors.As(err, &exit) || exit.OutOfMemory {
 		t.Errorf("got %v, want a plain exit code", err)
 	}
