@@ -191,7 +191,7 @@ func TestNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]solver.ID{1, 2, 3}, build.Nodes()); diff != "" {
+	if diff := cmp.Diff([]solver.ID{0, 1, 2, 3}, build.Nodes()); diff != "" {
 		t.Error(diff)
 	}
 }
