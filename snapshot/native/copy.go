@@ -274,10 +274,15 @@ func copySparse(to, src *os.File) error {
 	return to.Truncate(fi.Size())
 }
 
-// refusal tells whether err says that the disk or the user may not have
-// something, rather than that something is wrong.
+// refusal tells whether err says that the disk cannot hold something or the user
+// may not have it, rather than that something is wrong.
 func refusal(err error) bool {
-	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)
+	for _, no := range []error{unix.EPERM, unix.EACCES, unix.EOPNOTSUPP, unix.EINVAL, unix.E2BIG, unix.ERANGE} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
 }
 
 // permitted returns err unless it is a refusal.

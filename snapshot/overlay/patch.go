@@ -172,7 +172,7 @@ func setAttrs(full string, e snapshot.Entry, xattrs map[string]string) error {
 		return &os.PathError{Op: "chmod", Path: full, Err: err}
 	}
 	for name, value := range xattrs {
-		if err := unix.Lsetxattr(full, name, []byte(value), 0); err != nil {
+		if err := unix.Lsetxattr(full, name, []byte(value), 0); err != nil && !refused(err) {
 			return fmt.Errorf("setxattr %s of %s: %w", name, full, err)
 		}
 	}
@@ -181,6 +181,13 @@ func setAttrs(full string, e snapshot.Entry, xattrs map[string]string) error {
 		return fmt.Errorf("time of %s: %w", full, err)
 	}
 	return setTimes(full, t)
+}
+
+// refused tells whether err means that no disk of this kind holds the attribute.
+// Then the layer that it comes from does not have it on the disk either.
+func refused(err error) bool {
+	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) ||
+		errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ERANGE)
 }
 
 // setTimes sets the modification time of full, and the access time with it.

@@ -17,7 +17,14 @@ import (
 // the directory dir; nil means that it can. It finds out by doing what a build
 // does, in a namespace that nobody sees, and leaves nothing behind.
 func Supported(dir string) error {
-	probe, err := os.MkdirTemp(dir, "probe-")
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("overlay: %w", &os.PathError{Op: "statfs", Path: dir, Err: err})
+	}
+	if st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		return fmt.Errorf("overlay: %s is on an overlay itself, as everything in a container is that is not in a volume", dir)
+	}
+	probe, err := os.MkdirTemp(dir, ".probe-")
 	if err != nil {
 		return fmt.Errorf("overlay: %w", err)
 	}
