@@ -50,8 +50,10 @@ type CopyOptions struct {
 //     be, with mode 0755 (or an octal Mode), for Owner or 0:0.
 //   - A directory means its contents. A file gets the name Dest, or its own one
 //     inside Dest if that is or must be a directory.
-//   - An existing destination keeps its owner and mode; directories beneath it take those of
-//     their source. Files are replaced; a directory and something else never replace each other.
+//   - An existing destination keeps its owner and mode; directories beneath it
+//     take those of their source. Its time becomes that of the source.
+//   - A file replaces what is not a directory. A directory and something else
+//     never replace each other.
 //   - Links beneath a source stay links; hard links beneath one source stay hard
 //     links; a socket becomes an empty file.
 //
@@ -217,7 +219,9 @@ func (c *copier) item(ctx context.Context, f From, it item, dst string, x *expec
 	if !x.on {
 		return nil
 	}
-	sum, err := describe(f.Selection.tree, it, f.ResetOwner, func(item) (digest.Digest, error) { return content, nil })
+	sum, err := describe(f.Selection.tree, it, f.ResetOwner, func(item) (digest.Digest, error) {
+		return content, nil
+	})
 	if err != nil {
 		return err
 	}
@@ -249,7 +253,9 @@ func (c *copier) write(ctx context.Context, f From, it item, name string) (diges
 	return "", c.target.put(name, e, xattrs, nil)
 }
 
-func (c *copier) writeFile(ctx context.Context, tree snapshot.Tree, from, to string, e snapshot.Entry) (digest.Digest, error) {
+func (c *copier) writeFile(
+	ctx context.Context, tree snapshot.Tree, from, to string, e snapshot.Entry,
+) (digest.Digest, error) {
 	r, xattrs, err := openWithXattrs(tree, from)
 	if err != nil {
 		return "", readError(from, err)

@@ -63,10 +63,12 @@ type DigestOptions struct {
 }
 
 // Digest identifies what is selected: equal digests mean that copying has equal
-// results. Paths below a selected directory count, the path to it does not; nor
-// do the attributes of the directory itself, since its contents are what is copied. A file's own
-// name counts, and times never do. The table names what was hashed, in order.
-func (s *Selection) Digest(ctx context.Context, sums Sums, opt DigestOptions) (digest.Digest, []Sum, error) {
+// results. Paths below a selected directory count, but neither the path to it nor
+// its own attributes, since its contents are what is copied. A file's own name
+// counts, and times never do. The table names what was hashed, in order.
+func (s *Selection) Digest(
+	ctx context.Context, sums Sums, opt DigestOptions,
+) (digest.Digest, []Sum, error) {
 	l := listing{sel: s, sums: sums, opt: opt}
 	id := identity{h: sha256.New()}
 	id.h.Write([]byte(identityVersion))
@@ -114,16 +116,16 @@ const maxPending = 4096
 
 // add appends what m selects to the table.
 func (l *listing) add(ctx context.Context, m match) error {
-	known, _ := l.sums.(interface {
-		known(snapshot.Tree, string, snapshot.Entry) (digest.Digest, bool)
+	memory, _ := l.sums.(interface {
+		recall(snapshot.Tree, string, snapshot.Entry) (digest.Digest, bool)
 	})
 	return walk(ctx, l.sel.tree, m, func(it item) error {
 		if it.isTop() {
 			return nil
 		}
 		sum, err := describe(l.sel.tree, it, l.opt.ResetOwner, func(it item) (digest.Digest, error) {
-			if known != nil {
-				if d, ok := known.known(l.sel.tree, it.name, it.entry); ok {
+			if memory != nil {
+				if d, ok := memory.recall(l.sel.tree, it.name, it.entry); ok {
 					return d, nil
 				}
 			}

@@ -80,9 +80,9 @@ type Sum struct {
 	// UID and GID are the owner, if it is part of the identity.
 	UID int `json:"uid,omitempty"`
 	GID int `json:"gid,omitempty"`
-	// Digest covers what else counts, by type: the content and extended
-	// attributes of a file, the target of a link, the number of a device. It is
-	// the plain digest of the content for a file without extended attributes, and
-	// empty for a directory without any.
+	// Digest covers what else counts, by type: the content and extended attributes
+	// of a file, the target of a link, the number of a device. It is the plain
+	// digest of the content for a file without extended attributes, and empty for
+	// a directory without any.
 	Digest digest.Digest `json:"digest,omitempty"`
 }

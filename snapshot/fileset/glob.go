@@ -38,10 +38,10 @@ func splitMeta(name string) (literal, pattern string) {
 	return literal, strings.Join(parts[i:], "/")
 }
 
-// glob returns what beneath dir the pattern matches, in the order of a walk. A "**" alone between
-// slashes stands for any number of directories, none included; the rest is as in
-// path.Match. Links on the way are not followed. What lies in a directory that
-// matched is not listed again.
+// glob returns what beneath dir the pattern matches, in the order of a walk. A
+// "**" alone between slashes stands for any number of directories, none included;
+// the rest is as in path.Match. Links on the way are not followed. What lies in a
+// directory that matched is not listed again.
 func glob(ctx context.Context, t snapshot.Tree, dir, pattern string) ([]string, error) {
 	if _, err := path.Match(pattern, ""); err != nil {
 		return nil, err
@@ -65,7 +65,10 @@ func glob(ctx context.Context, t snapshot.Tree, dir, pattern string) ([]string, 
 	}), nil
 }
 
-func globInto(ctx context.Context, t snapshot.Tree, dir string, parts []string, found map[string]bool) error {
+// globInto adds to found what beneath dir the components of a pattern match.
+func globInto(
+	ctx context.Context, t snapshot.Tree, dir string, parts []string, found map[string]bool,
+) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

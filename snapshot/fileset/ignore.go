@@ -31,7 +31,12 @@ func Ignore(t snapshot.Tree, patterns []string) (snapshot.Tree, error) {
 	if len(m.Patterns()) == 0 {
 		return t, nil
 	}
-	return &ignoreTree{tree: t, matcher: m, dirs: map[string]verdict{}, holds: map[string]bool{}}, nil
+	return &ignoreTree{
+		tree:    t,
+		matcher: m,
+		dirs:    map[string]verdict{},
+		holds:   map[string]bool{},
+	}, nil
 }
 
 // IgnoredBy returns the pattern by which t hides name, if t was made by [Ignore]
@@ -50,7 +55,7 @@ type ignoreTree struct {
 	mu      sync.Mutex
 	matcher *patternmatcher.PatternMatcher // not safe for concurrent use
 	dirs    map[string]verdict             // of directories that were asked about
-	holds   map[string]bool                // whether an excluded directory has something included in it
+	holds   map[string]bool                // excluded directories: is something in them included
 }
 
 // verdict is what the patterns say of a name. The one of a directory is needed
@@ -197,8 +202,9 @@ func (t *ignoreTree) holdsIncluded(dir string) bool {
 	return held
 }
 
-// mayInclude tells whether a "!" pattern might match something beneath dir. It may be
-// wrong in one direction only, because the patterns are regular expressions in the end.
+// mayInclude tells whether a "!" pattern might match something beneath dir. It
+// errs in one direction only, and has to err, because the patterns are regular
+// expressions in the end.
 func (t *ignoreTree) mayInclude(dir string) bool {
 	if !t.matcher.Exclusions() {
 		return false

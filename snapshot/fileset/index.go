@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -23,8 +24,9 @@ import (
 //
 //	record   key 16 | size 8 | mtime 8 | ctime 8 | used 4 | sha256 32
 //
-// The key is a hash of the tree's path on this machine, the file's path in it and its inode
-// number; times are Unix nanoseconds; used is the day of the last use since 1970.
+// The key is a hash of the tree's path on this machine, the file's path in it and
+// its inode number. Times are Unix nanoseconds. Used is the day of the last use,
+// counted from 1970.
 const (
 	indexMagic  = "laminaX1"
 	recordSize  = 76
@@ -38,8 +40,11 @@ const (
 const (
 	// keepUnused is after how many days a record that nobody used goes.
 	keepUnused = 60
-	// refreshUsed is how many days old a record's last use must be to be worth writing.
+	// refreshUsed is how old, in days, a record's last use must be to be worth
+	// writing.
 	refreshUsed = 7
+	// maxFresh is how many records are kept beside the sorted ones.
+	maxFresh = 1 << 14
 )
 
 // Index remembers the sums of files by what stat(2) says of them, so that files
@@ -56,7 +61,9 @@ type Index struct {
 	today uint32 // days since 1970
 
 	mu    sync.Mutex
-	old   []byte // records as in the file, sorted; replaced, never changed
+	known []byte // sorted records; replaced, never changed
+	dirty bool   // known has what the file lacks
+	// fresh are records to be merged into known, which many at a time are.
 	fresh map[[keySize]byte]record
 }
 
@@ -77,14 +84,16 @@ func openIndex(file string, now func() time.Time) (*Index, error) {
 		file:  file,
 		now:   now,
 		today: uint32(now().Unix() / (24 * 60 * 60)),
-		old:   old,
+		known: old,
 		fresh: map[[keySize]byte]record{},
 	}, nil
 }
 
 // Sum implements [Sums].
-func (x *Index) Sum(ctx context.Context, t snapshot.Tree, name string, e snapshot.Entry) (digest.Digest, error) {
-	if d, ok := x.known(t, name, e); ok {
+func (x *Index) Sum(
+	ctx context.Context, t snapshot.Tree, name string, e snapshot.Entry,
+) (digest.Digest, error) {
+	if d, ok := x.recall(t, name, e); ok {
 		return d, nil
 	}
 	// What is older than this moment cannot change any more without a new ctime.
@@ -93,28 +102,43 @@ func (x *Index) Sum(ctx context.Context, t snapshot.Tree, name string, e snapsho
 	if err != nil || !settled(e, start) {
 		return d, err
 	}
-	r, ok := newRecord(keyOf(t, name, e), e, x.today, d)
-	if ok {
-		x.mu.Lock()
-		x.fresh[[keySize]byte(r[:])] = r
-		x.mu.Unlock()
+	if r, ok := newRecord(keyOf(t, name, e), e, x.today, d); ok {
+		x.learn(r)
 	}
 	return d, nil
 }
 
-// known returns the sum of a file that is as it was when it was hashed.
-func (x *Index) known(t snapshot.Tree, name string, e snapshot.Entry) (digest.Digest, bool) {
+func (x *Index) learn(r record) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.fresh[[keySize]byte(r[:])] = r
+	if len(x.fresh) >= maxFresh {
+		x.fold()
+	}
+}
+
+// fold merges what is fresh into what is known. The caller holds x.mu.
+func (x *Index) fold() {
+	if len(x.fresh) > 0 {
+		x.known = merge(x.known, sorted(x.fresh))
+		x.dirty = true
+		clear(x.fresh)
+	}
+}
+
+// recall returns the sum of a file that is as it was when it was hashed.
+func (x *Index) recall(t snapshot.Tree, name string, e snapshot.Entry) (digest.Digest, bool) {
 	if e.ChangeTime.IsZero() {
 		return "", false
 	}
 	key := keyOf(t, name, e)
 	x.mu.Lock()
 	f, isFresh := x.fresh[key]
-	old := x.old
+	known := x.known
 	x.mu.Unlock()
 	r := f[:]
 	if !isFresh {
-		r = find(old, key[:])
+		r = find(known, key[:])
 	}
 	var stat [statSize]byte
 	putStat(stat[:], e)
@@ -122,23 +146,17 @@ func (x *Index) known(t snapshot.Tree, name string, e snapshot.Entry) (digest.Di
 		return "", false
 	}
 	if used := binary.BigEndian.Uint32(r[usedOffset:]); used+refreshUsed <= x.today {
-		x.touch(r)
+		touched := record(r)
+		binary.BigEndian.PutUint32(touched[usedOffset:], x.today)
+		x.learn(touched)
 	}
 	return digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(r[sumOffset:])), true
 }
 
-// touch notes that a record is used today.
-func (x *Index) touch(r []byte) {
-	f := record(r)
-	binary.BigEndian.PutUint32(f[usedOffset:], x.today)
-	x.mu.Lock()
-	x.fresh[[keySize]byte(f[:])] = f
-	x.mu.Unlock()
-}
-
-// settled tells whether a change of the file after the moment start would show
-// in its times. Kernels take the time of a change from a clock that ticks at least
-// every 10 ms; filesystems that keep whole seconds, or pairs of them, are recognised by that.
+// settled tells whether a change of the file after the moment start would show in
+// its times. Kernels take the time of a change from a clock that ticks at least
+// every 10 ms. A filesystem that keeps whole seconds, or pairs of them, is
+// recognised by that.
 func settled(e snapshot.Entry, start time.Time) bool {
 	if e.ChangeTime.IsZero() {
 		return false
@@ -192,28 +210,42 @@ func find(records, key []byte) []byte {
 	return nil
 }
 
-// merge returns the records of old with those of fresh in their place, sorted,
-// without what nobody has used for long.
-func merge(old []byte, fresh map[[keySize]byte]record, today uint32) []byte {
-	add := make([]record, 0, len(fresh))
-	for _, r := range fresh {
-		add = append(add, r)
+// sorted returns records as a file has them.
+func sorted(records map[[keySize]byte]record) []byte {
+	all := slices.SortedFunc(maps.Values(records), func(a, b record) int {
+		return bytes.Compare(a[:keySize], b[:keySize])
+	})
+	out := make([]byte, 0, len(all)*recordSize)
+	for _, r := range all {
+		out = append(out, r[:]...)
 	}
-	slices.SortFunc(add, func(a, b record) int { return bytes.Compare(a[:keySize], b[:keySize]) })
-	out := make([]byte, 0, len(old)+len(add)*recordSize)
-	for len(old) > 0 {
-		r := old[:recordSize]
-		for len(add) > 0 && bytes.Compare(add[0][:keySize], r[:keySize]) < 0 {
-			out, add = append(out, add[0][:]...), add[1:]
+	return out
+}
+
+// merge returns the records of a and b, all of them sorted. Where both have a
+// key, b's counts.
+func merge(a, b []byte) []byte {
+	out := make([]byte, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		switch bytes.Compare(a[:keySize], b[:keySize]) {
+		case -1:
+			out, a = append(out, a[:recordSize]...), a[recordSize:]
+		case 0:
+			a = a[recordSize:]
+		default:
+			out, b = append(out, b[:recordSize]...), b[recordSize:]
 		}
-		old = old[recordSize:]
-		replaced := len(add) > 0 && bytes.Equal(add[0][:keySize], r[:keySize])
-		if !replaced && binary.BigEndian.Uint32(r[usedOffset:])+keepUnused > today {
+	}
+	return append(append(out, a...), b...)
+}
+
+// current returns the records that were used lately.
+func current(records []byte, today uint32) []byte {
+	out := make([]byte, 0, len(records))
+	for r := range slices.Chunk(records, recordSize) {
+		if binary.BigEndian.Uint32(r[usedOffset:])+keepUnused > today {
 			out = append(out, r...)
 		}
-	}
-	for _, r := range add {
-		out = append(out, r[:]...)
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package fileset
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -236,11 +237,11 @@ func TestIndexSharedByProcesses(t *testing.T) {
 	wg.Wait()
 	// Whoever saves last has everything that the others could write before.
 	x := mustIndex(t, path, now)
-	if n := len(x.old) / recordSize; n == 0 || n > writers*files {
+	if n := len(x.known) / recordSize; n == 0 || n > writers*files {
 		t.Errorf("the index has %d records", n)
 	}
-	for i := recordSize; i < len(x.old); i += recordSize {
-		if string(x.old[i-recordSize:i-recordSize+keySize]) >= string(x.old[i:i+keySize]) {
+	for i := recordSize; i < len(x.known); i += recordSize {
+		if string(x.known[i-recordSize:i-recordSize+keySize]) >= string(x.known[i:i+keySize]) {
 			t.Fatal("the index is not sorted")
 		}
 	}
@@ -266,7 +267,7 @@ func TestIndexOfContext(t *testing.T) {
 	id, _, err := s.Digest(t.Context(), x, DigestOptions{ResetOwner: true})
 	must(t, err)
 	must(t, x.Save())
-	if n := len(x.old) / recordSize; n != 2 {
+	if n := len(x.known) / recordSize; n != 2 {
 		t.Errorf("the index has %d records, want 2", n)
 	}
 	plain, _ := identify(t, host(t, root), DigestOptions{ResetOwner: true}, ".")
@@ -310,7 +311,7 @@ func FuzzIndex(f *testing.F) {
 		if r := find(records, key[:]); r != nil && len(r) != recordSize {
 			t.Fatalf("a record of %d bytes", len(r))
 		}
-		merged := merge(records, map[[keySize]byte]record{{1}: {1}}, 0)
+		merged := current(merge(records, sorted(map[[keySize]byte]record{{1}: {1}})), 0)
 		if len(merged)%recordSize != 0 {
 			t.Fatalf("%d bytes of merged records", len(merged))
 		}
@@ -328,7 +329,7 @@ func TestFind(t *testing.T) {
 		}
 		fresh[[keySize]byte(r[:])] = r
 	}
-	records := merge(nil, fresh, 0)
+	records := sorted(fresh)
 	if len(records) != n*recordSize {
 		t.Fatalf("%d bytes", len(records))
 	}
@@ -342,5 +343,53 @@ func TestFind(t *testing.T) {
 	}
 	if find(nil, make([]byte, keySize)) != nil {
 		t.Error("found something in nothing")
+	}
+}
+
+func TestMerge(t *testing.T) {
+	rec := func(key, value byte) record {
+		var r record
+		r[0], r[sumOffset] = key, value
+		return r
+	}
+	list := func(rs ...record) []byte {
+		m := map[[keySize]byte]record{}
+		for _, r := range rs {
+			m[[keySize]byte(r[:])] = r
+		}
+		return sorted(m)
+	}
+	for _, tc := range []struct{ a, b, want []byte }{
+		{nil, nil, list()},
+		{list(rec(1, 1)), nil, list(rec(1, 1))},
+		{nil, list(rec(1, 1)), list(rec(1, 1))},
+		{list(rec(1, 1), rec(3, 3)), list(rec(2, 2)), list(rec(1, 1), rec(2, 2), rec(3, 3))},
+		{list(rec(1, 1), rec(2, 2)), list(rec(2, 9), rec(4, 4)), list(rec(1, 1), rec(2, 9), rec(4, 4))},
+		{list(rec(5, 5)), list(rec(1, 1), rec(5, 6)), list(rec(1, 1), rec(5, 6))},
+	} {
+		if got := merge(tc.a, tc.b); !bytes.Equal(got, tc.want) {
+			t.Errorf("merge of %d and %d bytes makes\n%x, want\n%x", len(tc.a), len(tc.b), got, tc.want)
+		}
+	}
+}
+
+// TestIndexOfMany learns more than is kept unsorted.
+func TestIndexOfMany(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index")
+	x := mustIndex(t, path, when.Add(time.Hour))
+	const n = maxFresh + 100
+	tree := newIndexed("hello", when)
+	for i := range n {
+		tree.entry.Ino = uint64(i + 1)
+		tree.sum(t, x)
+	}
+	must(t, x.Save())
+	x = mustIndex(t, path, when.Add(time.Hour))
+	for i := range n {
+		tree.entry.Ino = uint64(i + 1)
+		tree.sum(t, x)
+	}
+	if tree.reads != n {
+		t.Errorf("%d files were read %d times", n, tree.reads)
 	}
 }

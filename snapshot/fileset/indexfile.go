@@ -29,7 +29,8 @@ func decodeIndex(data []byte) []byte {
 	if body < len(magic) || !bytes.HasPrefix(data, magic) {
 		return nil
 	}
-	if crc32.Checksum(data[:body], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(data[body:]) {
+	sum := crc32.Checksum(data[:body], crc32.MakeTable(crc32.Castagnoli))
+	if sum != binary.BigEndian.Uint32(data[body:]) {
 		return nil
 	}
 	records := data[len(magic):body]
@@ -44,29 +45,28 @@ func decodeIndex(data []byte) []byte {
 func (x *Index) Save() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if len(x.fresh) == 0 {
+	x.fold()
+	if !x.dirty {
 		return nil
 	}
 	// Another process may have saved since this one opened the index.
-	old, err := readIndex(x.file)
+	others, err := readIndex(x.file)
 	if err != nil {
 		return err
 	}
-	records := merge(old, x.fresh, x.today)
-	saved, err := replaceLocked(x.file, indexMagic, records)
+	x.known = current(merge(others, x.known), x.today)
+	saved, err := replaceIndex(x.file, x.known)
 	if err != nil {
 		return fmt.Errorf("save index: %w", err)
 	}
-	if saved {
-		x.old, x.fresh = records, map[[keySize]byte]record{}
-	}
+	x.dirty = !saved
 	return nil
 }
 
-// replaceLocked replaces file by one with the given content and its checksum. It
-// writes to file.new, whose lock it holds: if a process dies here, the next one
-// writes over what it left. If another process is just doing the same, it does nothing.
-func replaceLocked(file, magic string, records []byte) (done bool, err error) {
+// replaceIndex replaces an index file by one with these records. It writes to
+// file.new, whose lock it holds: if a process dies here, the next one writes over
+// what it left. If another process is just doing the same, it does nothing.
+func replaceIndex(file string, records []byte) (done bool, err error) {
 	next := file + ".new"
 	f, err := os.OpenFile(next, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -88,9 +88,9 @@ func replaceLocked(file, magic string, records []byte) (done bool, err error) {
 		return false, err
 	}
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	sum.Write([]byte(magic))
+	sum.Write([]byte(indexMagic))
 	sum.Write(records)
-	for _, part := range [][]byte{[]byte(magic), records, sum.Sum(nil)} {
+	for _, part := range [][]byte{[]byte(indexMagic), records, sum.Sum(nil)} {
 		if _, err := f.Write(part); err != nil {
 			return false, err
 		}

@@ -55,7 +55,12 @@ func Memory(files ...MemoryFile) snapshot.Tree {
 			size = int64(len(f.Data))
 		}
 		t.add(name, &memoryNode{file: f, entry: snapshot.Entry{
-			Name: path.Base(name), Kind: snapshot.File, Mode: f.Mode, ModTime: f.ModTime, Size: size, Nlink: 1,
+			Name:    path.Base(name),
+			Kind:    snapshot.File,
+			Mode:    f.Mode,
+			ModTime: f.ModTime,
+			Size:    size,
+			Nlink:   1,
 		}})
 	}
 	return t
@@ -84,7 +89,9 @@ func (t memoryTree) dir(name string) *memoryNode {
 	if n != nil {
 		panic(fmt.Sprintf("fileset: %q is a file in memory and a directory", name))
 	}
-	n = &memoryNode{entry: snapshot.Entry{Name: path.Base(name), Kind: snapshot.Dir, Mode: 0o755, Nlink: 1}}
+	n = &memoryNode{entry: snapshot.Entry{
+		Name: path.Base(name), Kind: snapshot.Dir, Mode: 0o755, Nlink: 1,
+	}}
 	if name == "." {
 		t[name] = n
 	} else {

@@ -7,11 +7,13 @@ import (
 	"lamina/snapshot/layer"
 )
 
-// Mkdir makes the directory path, which is absolute and looked up through base's links, and
-// those above it as WORKDIR does: what has to be made gets mode 0755, owner
-// and the time t. It tells whether anything had to be; if not, the draft is
-// unchanged.
-func Mkdir(d *layer.Draft, base snapshot.Tree, path string, owner Owner, t time.Time) (made bool, err error) {
+// Mkdir makes the directory path, and those above it, as WORKDIR does: path is
+// absolute and looked up through base's links, and what has to be made gets mode
+// 0755, owner and the time t. It tells whether anything had to be; if not, the
+// draft is unchanged.
+func Mkdir(
+	d *layer.Draft, base snapshot.Tree, path string, owner Owner, t time.Time,
+) (made bool, err error) {
 	target := newTarget(d, base)
 	name, err := target.resolve(path)
 	if err != nil {

@@ -193,7 +193,7 @@ func (c clause) apply(mode uint32, executable bool) uint32 {
 	return mode&^clear | bits
 }
 
-// Dir returns the mode of a directory that has to be made for files that get this
+// newDir returns the mode of a directory that has to be made for files that get this
 // change: an octal mode without its special bits, and 0755 otherwise.
 func (m ModeChange) newDir() uint32 {
 	if m.absolute {

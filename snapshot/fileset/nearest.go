@@ -65,10 +65,7 @@ func nearest(t snapshot.Tree, name string) []string {
 			child := path.Join(dir, e.Name)
 			d := editDistance(base, strings.ToLower(e.Name), limit)
 			if path.Dir(child) != path.Dir(name) {
-				d *= 2
-				if d == 0 {
-					d = 1
-				}
+				d = max(1, 2*d)
 			}
 			if d <= limit {
 				found = append(found, candidate{child, d})
@@ -79,7 +76,9 @@ func nearest(t snapshot.Tree, name string) []string {
 		}
 	}
 	visit(".")
-	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(a.distance, b.distance) })
+	slices.SortStableFunc(found, func(a, b candidate) int {
+		return cmp.Compare(a.distance, b.distance)
+	})
 	var names []string
 	for _, c := range found[:min(len(found), maxNearest)] {
 		names = append(names, c.name)

@@ -25,11 +25,11 @@ type match struct {
 	entry snapshot.Entry
 }
 
-// Select finds what paths name in t. They are relative to its root, as COPY has
-// them: each a name or a pattern, of which the last component's links are followed too,
-// inside the tree. A name that is missing is a [*NotFoundError]; a pattern may
-// match nothing, as long as something is selected: [Copy] fails with a [*NotFoundError]
-// where nothing is.
+// Select finds what paths name in t, by COPY's rules. They are relative to its
+// root, and names or patterns with * ? [ ] and **, in which a backslash makes the
+// next character literal. Links are followed inside the tree, the last
+// component's too. A name that is missing is a [*NotFoundError]. A pattern may
+// match nothing; but where nothing at all is selected, [Copy] fails with one.
 func Select(ctx context.Context, t snapshot.Tree, paths []string) (*Selection, error) {
 	s := &Selection{tree: t, paths: paths}
 	for _, p := range paths {

@@ -116,10 +116,19 @@ func (t *target) hold(name string) error {
 	return nil
 }
 
-// mkdir makes the directory name, or gives the one that is there e's attributes, and
-// xattrs beside those that it has.
+// prepare makes sure that something can be made at name.
+func (t *target) prepare(name string) error {
+	// OCI image-spec, layer.md, "Whiteouts".
+	if strings.HasPrefix(path.Base(name), ".wh.") {
+		return fmt.Errorf("/%s: a name that begins with .wh. means a deletion to a layer", name)
+	}
+	return t.hold(path.Dir(name))
+}
+
+// mkdir makes the directory name, or gives the one that is there e's attributes,
+// and xattrs beside those that it has.
 func (t *target) mkdir(name string, e snapshot.Entry, xattrs map[string]string) error {
-	if err := t.hold(path.Dir(name)); err != nil {
+	if err := t.prepare(name); err != nil {
 		return err
 	}
 	if old, err := t.lstat(name); err == nil && old.Kind == snapshot.Dir {
@@ -181,7 +190,7 @@ func (t *target) mkdirAll(name string, e snapshot.Entry) (made bool, err error) 
 // write makes something that is not a directory at name, by calling put, and
 // gives it xattrs. A directory there must have been removed.
 func (t *target) write(name string, e snapshot.Entry, xattrs map[string]string, put func() error) error {
-	if err := t.hold(path.Dir(name)); err != nil {
+	if err := t.prepare(name); err != nil {
 		return err
 	}
 	if err := put(); err != nil {
@@ -193,8 +202,8 @@ func (t *target) write(name string, e snapshot.Entry, xattrs map[string]string, 
 	return t.draft.SetAttrs(name, e, xattrs)
 }
 
-// put writes what e describes, a regular file with the bytes of r. A socket becomes
-// an empty file: it would be of no use to anybody.
+// put writes what e describes, a regular file with the bytes of r. A socket
+// becomes an empty file, as the reference has it.
 func (t *target) put(name string, e snapshot.Entry, xattrs map[string]string, r io.Reader) error {
 	return t.write(name, e, xattrs, func() error {
 		switch e.Kind {
@@ -209,7 +218,7 @@ func (t *target) put(name string, e snapshot.Entry, xattrs map[string]string, r 
 			return t.draft.Fifo(name, e)
 		case snapshot.CharDevice, snapshot.BlockDevice:
 			if e.Kind == snapshot.CharDevice && e.Major == 0 && e.Minor == 0 {
-				return fmt.Errorf("/%s: a character device 0:0 cannot be in a layer, where it means a deletion", name)
+				return fmt.Errorf("/%s: a character device 0:0 means a deletion to a layer", name)
 			}
 			return t.draft.Device(name, e)
 		}
@@ -217,7 +226,8 @@ func (t *target) put(name string, e snapshot.Entry, xattrs map[string]string, r 
 	})
 }
 
-// link makes name another name of the file old, which is brought up from base if need be.
+// link makes name another name of the file old, which is brought up from base if
+// need be.
 func (t *target) link(old, name string) error {
 	if _, err := t.draft.Lstat(old); errors.Is(err, fs.ErrNotExist) {
 		if err := t.bringUp(old); err != nil {

@@ -90,8 +90,8 @@ func (c *copier) unpackFrom(r io.Reader, dst string) error {
 	}
 }
 
-// extract writes one entry of an archive beneath dst. Links in the directories above it are
-// followed inside the root, and what is in its place makes room for it.
+// extract writes one member of an archive beneath dst. Links in the directories
+// above it are followed inside the root, and what is in its place makes room.
 func (c *copier) extract(hdr *tar.Header, content io.Reader, dst string) error {
 	if hdr.Typeflag == tar.TypeXGlobalHeader {
 		return nil
@@ -112,7 +112,7 @@ func (c *copier) extract(hdr *tar.Header, content io.Reader, dst string) error {
 		return err
 	}
 	old, err := c.target.lstat(at)
-	if err == nil && old.Kind == snapshot.Dir && (e.Kind != snapshot.Dir || hdr.Typeflag == tar.TypeLink) {
+	if err == nil && old.Kind == snapshot.Dir && e.Kind != snapshot.Dir {
 		if err := c.target.removeDir(at); err != nil {
 			return err
 		}

@@ -182,6 +182,7 @@ func TestUnpackErrors(t *testing.T) {
 		{"link to nothing", tarball(t, tarHard("f", "nothing2")), "unpack t.tar: f: hard link to nothing2, which does not exist"},
 		{"link to a directory", tarball(t, tarHard("f", "app")), "unpack t.tar: f: /app is a directory and can have no hard link"},
 		{"under a file", tarball(t, tarFile("plain/f", "f")), "unpack t.tar: plain/f: /plain is not a directory"},
+		{"under its own file", tarball(t, tarFile("f", "f"), tarFile("f/a/b", "b")), "unpack t.tar: f/a/b: /f is not a directory"},
 		{"truncated", tarball(t, tarFile("f", strings.Repeat("x", 4000)))[:3000], "unpack t.tar: f: write f: unexpected EOF"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

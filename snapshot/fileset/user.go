@@ -72,8 +72,10 @@ func LookupUser(t snapshot.Tree, spec string) (User, error) {
 	return u, err
 }
 
-// LookupOwner finds whom --chown, and a directory made by WORKDIR, means by spec. It is as
-// [LookupUser], except that a number that stands alone is also the group. The empty spec is 0:0.
+// LookupOwner finds whom --chown means by "user" or "user:group", and to whom a
+// directory belongs that WORKDIR makes. It is as [LookupUser], except that
+// numbers are not looked up, and one that stands alone is the group too.
+// The empty spec is 0:0.
 func LookupOwner(t snapshot.Tree, spec string) (Owner, error) {
 	name, group, hasGroup := strings.Cut(spec, ":")
 	id, isNumber := parseID(name)

@@ -58,7 +58,8 @@ func walk(ctx context.Context, t snapshot.Tree, m match, fn func(item) error) er
 			return readError(it.name, err)
 		}
 		for _, e := range entries {
-			if err := visit(item{name: path.Join(it.name, e.Name), rel: path.Join(it.rel, e.Name), entry: e}); err != nil {
+			child := item{name: path.Join(it.name, e.Name), rel: path.Join(it.rel, e.Name), entry: e}
+			if err := visit(child); err != nil {
 				return err
 			}
 		}
@@ -93,7 +94,9 @@ func openWithXattrs(t snapshot.Tree, name string) (io.ReadCloser, map[string]str
 
 // describe returns the sum of an item. content is asked for the digest of a
 // regular file's content and attributes.
-func describe(t snapshot.Tree, it item, resetOwner bool, content func(item) (digest.Digest, error)) (Sum, error) {
+func describe(
+	t snapshot.Tree, it item, resetOwner bool, content func(item) (digest.Digest, error),
+) (Sum, error) {
 	e := it.entry
 	s := Sum{Name: it.name, Mode: typeBits(e.Kind) | e.Mode}
 	if !resetOwner {
