@@ -20,13 +20,27 @@ func main() {
 
 // realMain runs the command line of this process and returns its exit code.
 func realMain() int {
-	// The first signal cancels the context, so that everything is undone in
-	// order; then signals mean again what they mean by default, so that a second
-	// one ends the process at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM, unix.SIGHUP)
+	ctx, stop := interruptible()
 	defer stop()
-	context.AfterFunc(ctx, stop)
-
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
 	return execute(ctx, e, os.Args[1:])
+}
+
+// interruptible returns a context that the first signal cancels, so that
+// everything is undone in order. From then on signals mean again what they mean
+// by default: a second one ends the process at once. (signal.NotifyContext
+// cancels first, and would swallow a second signal that comes soon.)
+func interruptible() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, unix.SIGTERM, unix.SIGHUP)
+	go func() {
+		select {
+		case <-signals:
+			signal.Stop(signals)
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }

@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) {
 	runner.Init()
-	testscript.Main(m, map[string]func(){"lamina": main})
+	testscript.Main(m, map[string]func(){"lamina": main, "stuck": stuck})
 }
 
 // TestScripts runs testdata/script/<command>_<topic>.txtar, which are this
