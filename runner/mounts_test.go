@@ -64,6 +64,18 @@ func TestMounts(t *testing.T) {
 	}
 }
 
+// A part of the root that is mounted on itself stays writable in a read-only one.
+func TestMountOfOwnRoot(t *testing.T) {
+	root := busyboxRoot(t)
+	got := output(t, root, "echo x >/home/user/file && cat /home/user/file; echo x 2>&1 >/home/file; true", func(s *Spec) {
+		s.ReadOnly = true
+		s.Mounts = []snapshot.Mount{bind(":/home/user", "/home/user")}
+	})
+	if want := "x\n/bin/sh: can't create /home/file: Read-only file system"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestMountErrors(t *testing.T) {
 	root := busyboxRoot(t)
 	r, _ := newRunner(t)

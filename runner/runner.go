@@ -25,7 +25,10 @@ type Spec struct {
 	ReadOnly bool
 	// Mounts are added inside the root, in order, after /proc, /dev, /sys and the
 	// network's files. The Source of a bind is absolute, or "name:path" for a path
-	// inside Roots[name], whose links are followed inside that root.
+	// inside Roots[name], or ":path" for one inside Root, whose links are followed
+	// inside that root; such a bind has the option "file" if that is no directory.
+	// A tmpfs also knows "ro" and "noexec"; its mode is that of its target unless
+	// an option says otherwise.
 	Mounts []snapshot.Mount
 	// Roots are more root filesystems, by name, of which binds show parts.
 	Roots map[string][]snapshot.Mount

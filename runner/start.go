@@ -108,7 +108,7 @@ func (p *process) mount() error {
 	if err := mount.Do(p.bundle.root, p.spec.Root); err != nil {
 		return fmt.Errorf("root filesystem: %w", err)
 	}
-	roots := map[string]string{}
+	roots := map[string]string{"": p.bundle.root}
 	for name, mounts := range p.spec.Roots {
 		dir := filepath.Join(p.bundle.dir, "roots", fmt.Sprint(len(roots)))
 		if err := os.MkdirAll(dir, 0o755); err != nil {
