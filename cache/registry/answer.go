@@ -65,10 +65,10 @@ func (e *Error) unauthorized(login credential, detail string) {
 	if login.empty() {
 		// Whatever it said, it was about a login that nobody tried.
 		e.Text = e.Registry + " wants a login"
-		e.Hint = "check the name; if it is a private repository, log in: lamina login " + e.Registry
+		e.Hint = "check the name; if the repository is private, " + howToLogIn(e.Registry)
 	} else {
 		e.Text = with(fmt.Sprintf("%s refused the login of %s", e.Registry, login.who()), detail)
-		e.Hint = fmt.Sprintf("the login is from %s; log in again: lamina login %s", login.source, e.Registry)
+		e.Hint = fmt.Sprintf("that login is from %s; %s", login.source, howToLogIn(e.Registry))
 	}
 	if login.trouble != "" {
 		e.Hint += " (" + login.trouble + ")"
@@ -80,8 +80,13 @@ func (e *Error) denied(login credential, detail string) {
 	e.Text = with(fmt.Sprintf("%s denies access to %s", e.Registry, login.who()), detail)
 	e.Hint = "check the name, and what this login may do in the repository"
 	if login.empty() {
-		e.Hint = "check the name; if it is a private repository, log in: lamina login " + e.Registry
+		e.Hint = "check the name; if the repository is private, " + howToLogIn(e.Registry)
 	}
+}
+
+// howToLogIn names programs that write the files we read.
+func howToLogIn(registry string) string {
+	return fmt.Sprintf("log in with 'docker login %s' or 'podman login %[1]s'", registry)
 }
 
 func (e *Error) server(resp *http.Response, detail string) {

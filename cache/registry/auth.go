@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -38,11 +39,13 @@ const (
 // With a Basic challenge the login goes to the registry itself.
 type auth struct {
 	host *host
-	lock chan struct{} // holds one element while the fields below are in use
+	lock chan struct{} // holds an element while someone uses the challenge and the tokens
 
 	challenge challenge
-	tokens    map[string]token      // by scopes, joined
-	logins    map[string]credential // by repository
+	tokens    map[string]token // by scopes, joined
+
+	mu     sync.Mutex
+	logins map[string]credential // by repository
 }
 
 type token struct {
@@ -121,23 +124,26 @@ func (a *auth) refused(ctx context.Context, c *call, resp *http.Response, sent s
 }
 
 // login returns the credential for a repository, and remembers it. The lock must
-// be held.
+// be held, so that helpers are not asked twice.
 func (a *auth) login(ctx context.Context, repository string) credential {
-	c, ok := a.logins[repository]
-	if !ok {
-		c = a.host.client.logins.find(ctx, a.host.registry, repository)
-		if ctx.Err() == nil {
-			a.logins[repository] = c
-		}
+	if c, ok := a.known(repository); ok {
+		return c
+	}
+	c := a.host.client.logins.find(ctx, a.host.registry, repository)
+	if ctx.Err() == nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.logins[repository] = c
 	}
 	return c
 }
 
-// known returns what login found, for the text of an error.
-func (a *auth) known(repository string) credential {
-	a.lock <- struct{}{}
-	defer a.release()
-	return a.logins[repository]
+// known returns what login has found. The lock need not be held.
+func (a *auth) known(repository string) (credential, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c, ok := a.logins[repository]
+	return c, ok
 }
 
 func (a *auth) bearer(ctx context.Context, c *call) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -89,6 +90,28 @@ func TestTokenIsKept(t *testing.T) {
 	}
 }
 
+// Many that need a token at once ask for it once.
+func TestTokenIsShared(t *testing.T) {
+	srv := registrytest.New(t)
+	blob, d := randomBlob(5000)
+	open, _ := testClient(t, Options{})
+	put(t, testRepository(t, open, srv.Host+"/app"), d, blob)
+	srv.RequireToken("me", "secret")
+	client, _ := testClient(t, Options{Getenv: login(srv.Host, "me", "secret").get})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if got, err := get(t, testRepository(t, client, srv.Host+"/app"), d); err != nil || len(got) != len(blob) {
+				t.Errorf("got %d bytes, %v", len(got), err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := srv.Requests("GET /token"); len(got) != 1 {
+		t.Errorf("asked for tokens: %q", got)
+	}
+}
+
 // Some registries only let those look that may push.
 func TestHasOfRepositoryThatIsNotThere(t *testing.T) {
 	srv := registrytest.New(t)
@@ -111,7 +134,8 @@ func TestHasOfRepositoryThatIsNotThere(t *testing.T) {
 func TestAuthErrors(t *testing.T) {
 	const (
 		subject = "HOST/app:v1"
-		check   = "check the name; if it is a private repository, log in: lamina login HOST"
+		logIn   = "log in with 'docker login HOST' or 'podman login HOST'"
+		check   = "check the name; if the repository is private, " + logIn
 	)
 	for _, tc := range []struct {
 		name       string
@@ -131,7 +155,7 @@ func TestAuthErrors(t *testing.T) {
 			func(s *registrytest.Server) { s.RequireBasic("me", "secret") },
 			func(host string) env { return login(host, "you", "secret") },
 			Auth, subject + `: HOST refused the login of user "you"`,
-			"the login is from $DOCKER_AUTH_CONFIG; log in again: lamina login HOST",
+			"that login is from $DOCKER_AUTH_CONFIG; " + logIn,
 		},
 		{
 			"token, anonymous",
@@ -144,7 +168,7 @@ func TestAuthErrors(t *testing.T) {
 			func(s *registrytest.Server) { s.RequireToken("me", "secret") },
 			func(host string) env { return login(host, "me", "wrong") },
 			Auth, subject + `: HOST refused the login of user "me": incorrect username or password`,
-			"the login is from $DOCKER_AUTH_CONFIG; log in again: lamina login HOST",
+			"that login is from $DOCKER_AUTH_CONFIG; " + logIn,
 		},
 		{
 			"token, wrong identity",
@@ -153,7 +177,7 @@ func TestAuthErrors(t *testing.T) {
 				return env{"DOCKER_AUTH_CONFIG": `{"auths":{"` + host + `":{"identitytoken":"x"}}}`}
 			},
 			Auth, subject + ": HOST refused the login of the holder of this token: incorrect username or password",
-			"the login is from $DOCKER_AUTH_CONFIG; log in again: lamina login HOST",
+			"that login is from $DOCKER_AUTH_CONFIG; " + logIn,
 		},
 		{
 			"configuration that cannot be read",

@@ -118,7 +118,7 @@ func (h *host) attempt(ctx context.Context, c *call) (*http.Response, error) {
 func (h *host) send(ctx context.Context, c *call, proof string) (*http.Response, error) {
 	client, err := h.http()
 	if err != nil {
-		return nil, err
+		return nil, &Error{Kind: Network, Registry: h.registry, Err: err, Text: err.Error()}
 	}
 	target := c.url
 	if target == nil {
@@ -173,7 +173,10 @@ func (h *host) failure(ctx context.Context, c *call, err error) error {
 		}
 	}
 	if known := (*Error)(nil); errors.As(err, &known) {
-		return err
+		if known.Subject == "" {
+			known.Subject = c.subject
+		}
+		return known
 	}
 	return unreachable(h.registry, c.subject, err)
 }
@@ -182,7 +185,8 @@ func (h *host) loginOf(c *call) credential {
 	if c.login != nil {
 		return *c.login
 	}
-	return h.auth.known(c.repository)
+	login, _ := h.auth.known(c.repository)
+	return login
 }
 
 // base is where the registry answers. Whether it speaks plain HTTP is only asked
@@ -270,10 +274,13 @@ func (h *host) newClient() (*http.Client, error) {
 // the login out of that, and the transfer inside TLS.
 func (h *host) checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= 10 {
-		return errors.New("too many redirects")
+		return &Error{Kind: Server, Registry: h.registry, Text: h.registry + " redirects without end"}
 	}
 	if req.URL.Scheme == "http" && via[0].URL.Scheme == "https" && !h.insecure {
-		return fmt.Errorf("it redirects from https to http, at %s", req.URL.Host)
+		return &Error{
+			Kind: Server, Registry: h.registry,
+			Text: fmt.Sprintf("%s redirects from https to http, at %s", h.registry, req.URL.Host),
+		}
 	}
 	if req.URL.Host != via[0].URL.Host {
 		req.Header.Del("Authorization")

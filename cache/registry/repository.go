@@ -48,7 +48,7 @@ func (r *Repository) Has(ctx context.Context, d ocispec.Descriptor) (bool, error
 	}
 	asked := c.scopes
 	resp, err := r.host.do(ctx, c, http.StatusOK)
-	if errors.Is(err, fs.ErrPermission) && !r.host.auth.known(r.name.Repository).empty() {
+	if login, _ := r.host.auth.known(r.name.Repository); errors.Is(err, fs.ErrPermission) && !login.empty() {
 		// Only who may push may know that a repository does not exist yet.
 		r.wantWrites()
 		if c.scopes = r.scopes(); !slices.Equal(c.scopes, asked) {

@@ -57,8 +57,12 @@ func settled(err error) error {
 
 // triesFor is fewer tries for what is more often a mistake than a mishap.
 func (p policy) triesFor(e *Error) int {
-	if isRefused(e) || isNoSuchHost(e) {
-		return min(p.tries, 3)
+	var (
+		op  *net.OpError
+		dns *net.DNSError
+	)
+	if errors.As(e, &op) && op.Op == "dial" && (!errors.As(e, &dns) || dns.IsNotFound) {
+		return min(p.tries, 4)
 	}
 	return p.tries
 }

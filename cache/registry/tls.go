@@ -29,12 +29,12 @@ func (c *Client) tlsConfig(registry string, insecure bool) (*tls.Config, error) 
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("certificates for %s: %w", registry, err)
+			return nil, fmt.Errorf("certificates: %w", err)
 		}
 		for _, e := range entries {
 			used, err := addCertificate(config, filepath.Join(dir, e.Name()))
 			if err != nil {
-				return nil, fmt.Errorf("certificates for %s: %w", registry, err)
+				return nil, fmt.Errorf("certificates: %w", err)
 			}
 			special = special || used
 		}
