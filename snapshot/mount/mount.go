@@ -91,7 +91,7 @@ func one(root string, m snapshot.Mount) (fd int, err error) {
 	dir := true
 	switch m.Type {
 	case "overlay":
-		fd, err = overlay(m.Options)
+		fd, err = overlay(root, m.Options)
 	case "tmpfs":
 		fd, err = filesystem(m.Type, m.Options, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
 	case "bind":

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -18,13 +19,22 @@ var ErrReadOnly = errors.New("overlay came up read-only: the kernel could not pr
 
 // overlay makes a detached overlay mount. It refuses one that came up read-only,
 // which the kernel does without an error.
-func overlay(options []string) (int, error) {
-	options, done, err := plainPaths(options)
+func overlay(root string, options []string) (int, error) {
+	plain, done, err := plainPaths(options)
 	if err != nil {
 		return -1, err
 	}
 	defer done()
-	fd, err := filesystem("overlay", options, 0)
+	fd, err := filesystem("overlay", plain, 0)
+	if errors.Is(err, unix.EINVAL) {
+		// An old kernel, or something really is wrong.
+		var lerr error
+		if fd, lerr = legacyOverlay(root, options); lerr == nil {
+			err = nil
+		} else {
+			err = fmt.Errorf("%w; and in the form of old kernels: %w", err, lerr)
+		}
+	}
 	if err != nil {
 		return -1, err
 	}
