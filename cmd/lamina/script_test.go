@@ -22,9 +22,11 @@ func TestMain(m *testing.M) {
 // program's documentation by example. In them
 //
 //	$REGISTRY     is a registry of the script's own
+//	$BUSYBOX      is a static busybox, if this machine has one
 //	mkimage       makes an image, see makeImage
 //
-// and [root], [userns] and [overlay] tell what this machine lets us do.
+// and [root], [userns] and [overlay] tell what this machine lets us do; [run], that
+// RUN works and there is a busybox to run.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                "../../testdata/script",
@@ -38,6 +40,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("LAMINA_ROOT", filepath.Join(e.WorkDir, "store"))
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("TZ", "UTC")
+			busybox, _ := exec.LookPath("busybox")
+			e.Setenv("BUSYBOX", busybox)
 			return nil
 		},
 	})
@@ -48,6 +52,9 @@ func condition(name string) (bool, error) {
 	switch name {
 	case "root":
 		return os.Geteuid() == 0, nil
+	case "run":
+		_, err := exec.LookPath("busybox")
+		return err == nil && runner.Supported() == nil, nil
 	case "userns":
 		return exec.Command("unshare", "--user", "--map-root-user", "true").Run() == nil, nil
 	case "overlay":
