@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"lamina/snapshot"
 )
 
@@ -174,6 +176,10 @@ func (d *Dir) files() (files, error) {
 		open: func(name string, flags int) (int, error) {
 			defer runtime.KeepAlive(d.pool)
 			return openBeneath(int(d.pool.root.Fd()), join(root, name), flags)
+		},
+		stat: func(name string, st *unix.Stat_t) error {
+			defer runtime.KeepAlive(d.pool)
+			return unix.Fstatat(int(d.pool.root.Fd()), join(root, name), st, unix.AT_SYMLINK_NOFOLLOW)
 		},
 		record: func(name string) *record { return s.records[name] },
 		implied: func(name string) bool {

@@ -31,7 +31,7 @@ type Draft struct {
 	pool *Pool
 	dir  string // temporary: fs, and what Commit puts beside it
 	may  privileges
-	bufs sync.Pool // *[]byte of copySize
+	bufs sync.Pool // *copyBuffer
 
 	mu   sync.Mutex
 	done bool
@@ -100,7 +100,7 @@ func newDraft(p *Pool, dir string) (*Draft, error) {
 		dirs:    map[string]*draftDir{".": newImplied()},
 		records: map[string]*record{},
 	}
-	d.bufs.New = func() any { b := make([]byte, copySize); return &b }
+	d.bufs.New = func() any { return new(copyBuffer) }
 	return d, nil
 }
 
@@ -174,9 +174,9 @@ func (d *Draft) File(name string, e snapshot.Entry, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	buf := d.bufs.Get().(*[]byte)
+	buf := d.bufs.Get().(*copyBuffer)
 	defer d.bufs.Put(buf)
-	err = copySparse(fd, r, *buf)
+	err = copySparse(fd, r, buf)
 	if e := unix.Close(fd); err == nil {
 		err = e
 	}
@@ -378,7 +378,13 @@ func (d *Draft) Open(name string) (io.ReadCloser, error) {
 func (d *Draft) Xattrs(name string) (map[string]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.files().xattrs(name)
+	f := d.files()
+	if it, err := f.lstat(name); err != nil {
+		return nil, err
+	} else if it.Whiteout {
+		return nil, notExist("xattrs", name)
+	}
+	return f.xattrs(name)
 }
 
 func (d *Draft) files() files {
@@ -390,6 +396,14 @@ func (d *Draft) files() files {
 				return -1, err
 			}
 			return openBeneath(at, base, flags)
+		},
+		stat: func(name string, st *unix.Stat_t) error {
+			dir, base := split(name)
+			at, err := d.fds.get(dir)
+			if err != nil {
+				return err
+			}
+			return unix.Fstatat(at, base, st, unix.AT_SYMLINK_NOFOLLOW)
 		},
 		record:  func(name string) *record { return d.records[name] },
 		implied: func(name string) bool { return d.dirs[name] != nil && d.dirs[name].implied },

@@ -19,6 +19,9 @@ var errNotRegular = errors.New("not a regular file")
 type files struct {
 	// open opens a clean name; see openBeneath.
 	open func(name string, flags int) (int, error)
+	// stat is fstatat(2) without following name itself. It may follow links on the
+	// way to it, so that open must be called for what matters.
+	stat func(name string, st *unix.Stat_t) error
 	// record returns what is recorded of name, or nil.
 	record func(name string) *record
 	// implied tells whether the directory name is.
@@ -132,12 +135,19 @@ func (f files) xattrs(name string) (map[string]string, error) {
 
 // openFile opens the regular file name for reading.
 func (f files) openFile(name string) (*os.File, error) {
-	it, err := f.lstat(name)
-	if err != nil {
+	if err := checkName("open", name); err != nil {
 		return nil, err
 	}
-	if it.Whiteout {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	var st unix.Stat_t
+	if err := f.stat(name, &st); err != nil {
+		return nil, missing("open", name, err)
+	}
+	it := Item{Entry: entryOf(name, &st)}
+	if r := f.record(name); r != nil {
+		r.amend(&it)
+	}
+	if it.Whiteout || it.Kind == snapshot.CharDevice && it.Major == 0 && it.Minor == 0 {
+		return nil, notExist("open", name)
 	}
 	if it.Kind != snapshot.File { // to open a device is to use it
 		return nil, &fs.PathError{Op: "open", Path: name, Err: errNotRegular}

@@ -12,22 +12,29 @@ const (
 	holeSize = 16 << 10  // the least run of zeros, so aligned, that becomes a hole
 )
 
+// copyBuffer is what copySparse works with, too large to make for every file.
+type copyBuffer struct {
+	data  [copySize]byte
+	zeros [holeSize]byte // stays so
+}
+
 // copySparse writes all of r to the empty file fd, and leaves holes where r has
-// long runs of zeros. buf has copySize bytes.
-func copySparse(fd int, r io.Reader, buf []byte) error {
-	var zeros [holeSize]byte
+// long runs of zeros.
+func copySparse(fd int, r io.Reader, b *copyBuffer) error {
+	buf := b.data[:]
+	hole := func(part []byte) bool { return bytes.Equal(part, b.zeros[:]) }
 	var size, written int64
 	for {
 		n, err := fill(r, buf)
 		for at := 0; at < n; {
 			end := min(at+holeSize, n)
-			if bytes.Equal(buf[at:end], zeros[:end-at]) && end-at == holeSize {
+			if hole(buf[at:end]) {
 				at = end
 				continue
 			}
 			for end < n { // data up to the next hole goes in one call
 				next := min(end+holeSize, n)
-				if next-end == holeSize && bytes.Equal(buf[end:next], zeros[:]) {
+				if hole(buf[end:next]) {
 					break
 				}
 				end = next
