@@ -30,9 +30,10 @@ const maxCreatedBy = 45
 func newHistory(e *env) *cobra.Command {
 	var opts historyOptions
 	cmd := &cobra.Command{
-		Use:   "history [OPTIONS] IMAGE",
-		Short: "Show the history of an image",
-		Args:  exactArgs(1),
+		Use:               "history [OPTIONS] IMAGE",
+		Short:             "Show the history of an image",
+		Args:              exactArgs(1),
+		ValidArgsFunction: e.completeImages(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runHistory(cmd.Context(), e, args[0], opts)
 		},

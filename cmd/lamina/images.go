@@ -38,10 +38,11 @@ func newImages(e *env) *cobra.Command {
 		GroupID: groupCommon,
 		Long: `List images, the latest first.
 
-IMAGE ID is the beginning of the digest of the image's configuration. SIZE is
-that of its files where its layers are unpacked on this machine, and of their
-compressed form where they are not.`,
-		Args: maxArgs(1),
+IMAGE ID is the beginning of the digest of the image's configuration, or of the
+index of an image for several platforms. SIZE is that of its layers: uncompressed
+where they are unpacked on this machine, compressed where they are not.`,
+		Args:              maxArgs(1),
+		ValidArgsFunction: e.completeImages(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				opts.match = args[0]

@@ -49,9 +49,10 @@ type rootFS struct {
 func newInspect(e *env) *cobra.Command {
 	var opts inspectOptions
 	cmd := &cobra.Command{
-		Use:   "inspect [OPTIONS] IMAGE [IMAGE...]",
-		Short: "Display detailed information on one or more images",
-		Args:  minArgs(1),
+		Use:               "inspect [OPTIONS] IMAGE [IMAGE...]",
+		Short:             "Display detailed information on one or more images",
+		Args:              minArgs(1),
+		ValidArgsFunction: e.completeImages(-1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runInspect(cmd.Context(), e, args, opts)
 		},

@@ -20,10 +20,11 @@ type pushOptions struct {
 func newPush(e *env) *cobra.Command {
 	var opts pushOptions
 	cmd := &cobra.Command{
-		Use:     "push [OPTIONS] NAME[:TAG]",
-		Short:   "Upload an image to a registry",
-		GroupID: groupCommon,
-		Args:    exactArgs(1),
+		Use:               "push [OPTIONS] NAME[:TAG]",
+		Short:             "Upload an image to a registry",
+		GroupID:           groupCommon,
+		Args:              exactArgs(1),
+		ValidArgsFunction: e.completeImages(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runPush(cmd.Context(), e, args[0], opts)
 		},

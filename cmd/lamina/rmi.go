@@ -23,7 +23,8 @@ func newRmi(e *env) *cobra.Command {
 An image that has several names loses the one that is given. With its last name
 it is deleted, and so is what no other image needs. Steps that the build cache
 remembers stay there: see 'lamina prune'.`,
-		Args: minArgs(1),
+		Args:              minArgs(1),
+		ValidArgsFunction: e.completeImages(-1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runRmi(cmd.Context(), e, args, force)
 		},
