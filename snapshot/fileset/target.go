@@ -203,7 +203,7 @@ func (t *target) write(name string, e snapshot.Entry, xattrs map[string]string, 
 }
 
 // put writes what e describes, a regular file with the bytes of r. A socket
-// becomes an empty file, as the reference has it.
+// becomes an empty file: archives hold no sockets, and nobody listens.
 func (t *target) put(name string, e snapshot.Entry, xattrs map[string]string, r io.Reader) error {
 	return t.write(name, e, xattrs, func() error {
 		switch e.Kind {
