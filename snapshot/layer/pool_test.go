@@ -312,8 +312,10 @@ func TestAdopt(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(upper, "d/f"), []byte("f"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chmod(upper, 0o555); err != nil {
-			t.Fatal(err)
+		for dir, mode := range map[string]os.FileMode{"d/e": 0o755, "d": 0o755, ".": 0o555} {
+			if err := os.Chmod(filepath.Join(upper, dir), mode); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	make()
@@ -346,6 +348,9 @@ func TestAdopt(t *testing.T) {
 	}
 	if _, err := p.Open("b"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a layer was published: %v", err)
+	}
+	if err := p.Remove("a"); err != nil { // with the modes that t.TempDir cannot cope with
+		t.Error(err)
 	}
 	wantEmpty(t, filepath.Join(root, "tmp"))
 }
