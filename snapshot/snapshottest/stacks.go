@@ -87,7 +87,7 @@ var stacks = []test{
 		h.shows(s, "d", "d/g")
 	}},
 	{"ManyLayers", func(h *harness) { manyLayers(h, 300) }},
-	{"TooManyLayersForTheKernel", func(h *harness) { manyLayers(h, 600) }},
+	{"TooManyLayersForTheKernel", func(h *harness) { manyLayers(h, 500) }},
 	{"ViewIsReadOnly", func(h *harness) {
 		s := h.base(nil, files("f=x"))
 		h.view(s, func(root string) error {
