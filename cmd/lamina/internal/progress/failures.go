@@ -84,7 +84,9 @@ func (q *quiet) Close() {
 	}
 	q.closed = true
 	for _, t := range q.failed {
-		writeFailure(q.w, t.name, &t.kept)
+		if !t.kept.empty() {
+			writeFailure(q.w, t.name, &t.kept)
+		}
 	}
 	for _, t := range q.steps {
 		t.kept.Close()

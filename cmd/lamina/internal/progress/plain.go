@@ -219,7 +219,7 @@ func (p *plain) Close() {
 	}
 	p.endLine()
 	for _, s := range p.order {
-		if s.failed {
+		if s.failed && len(s.tail.lines) > 0 {
 			writeFailure(&p.buf, s.name, strings.NewReader(joinLines(s.tail.lines)))
 		}
 	}

@@ -82,7 +82,7 @@ type Display interface {
 	// Event tells that something happened. It keeps nothing of e.Log.
 	Event(e Event)
 	// Close shows what has not been shown yet: on a terminal the whole build once
-	// more, and for each step that failed its last output. Calling it again does
+	// more, and for each step that failed its last output, if it had any. Calling it again does
 	// nothing; neither do events after it.
 	Close()
 }

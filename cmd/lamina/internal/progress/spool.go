@@ -63,6 +63,8 @@ func (s *spool) WriteTo(w io.Writer) (int64, error) {
 	return n + int64(k), err
 }
 
+func (s *spool) empty() bool { return s.file == nil && s.mem.Len() == 0 }
+
 // Close discards what was kept.
 func (s *spool) Close() {
 	if s.file != nil {

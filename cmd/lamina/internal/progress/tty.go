@@ -233,7 +233,7 @@ func (d *tty) Close() {
 		d.paint(f.final(), f)
 	}
 	for _, s := range d.order {
-		if s.kind == Failed {
+		if s.kind == Failed && !s.kept.empty() {
 			d.failure(s)
 		}
 		s.kept.Close()

@@ -95,11 +95,13 @@ func TestTTYFailure(t *testing.T) {
 		pass(time.Second)
 		d.Event(Event{Step: "a", Kind: Failed, Err: errors.New("exit code: 2")})
 		d.Event(Event{Step: "b", Kind: Canceled})
+		d.Event(Event{Step: "c", Name: "[3/3] COPY nothing /", Kind: Failed, Err: errors.New("no such file")})
 	})
 	show(t, s, `
-[+] Building 2.0s (2/2) ERROR
+[+] Building 2.0s (3/3) ERROR
  => ERROR [2/3] RUN make                                2.0s
  => CANCELED [other 1/1] RUN sleep 9                    1.0s
+ => ERROR [3/3] COPY nothing /                          0.0s
 ------
  > [2/3] RUN make:
 1.000 line 1
