@@ -70,7 +70,27 @@ func Open(ctx context.Context, opt Options) (*Engine, error) {
 	e.Blobs = &cache.Lazy{Store: store, Remote: e.repository}
 	e.driver = sync.OnceValues(e.openDriver)
 	e.runner = sync.OnceValues(e.openRunner)
+	if err := e.sweep(ctx); err != nil {
+		e.log.Warn("what a killed lamina ran could not be removed", "error", err)
+	}
 	return e, nil
+}
+
+// sweep removes the containers of killed processes. Usually there are none, and
+// nothing else is asked of a machine that perhaps cannot run any.
+func (e *Engine) sweep(ctx context.Context) error {
+	left, err := os.ReadDir(e.Store.Path("containers"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil || len(left) == 0 {
+		return err
+	}
+	r, err := e.Runner()
+	if err != nil {
+		return nil // it was another user's business, or another machine's
+	}
+	return r.Sweep(ctx)
 }
 
 // Close gives back what Open took.
@@ -95,7 +115,7 @@ func (e *Engine) openRunner() (runner.Runner, error) {
 	if err := runner.Supported(); err != nil {
 		return nil, err
 	}
-	return runner.New(runner.Options{State: e.Store.Path("containers")})
+	return runner.New(runner.Options{State: e.Store.Path("containers"), Log: e.log})
 }
 
 // Settle begins to make the layers of this process survive a power failure, beside
