@@ -22,6 +22,7 @@ type Dir struct {
 	id   snapshot.ID
 	pool *Pool
 	side func() (sidecar, error) // read when it is first needed
+	all  func() (files, error)   // likewise
 }
 
 // sidecar is what the files beside a layer say of its attributes.
@@ -33,19 +34,22 @@ type sidecar struct {
 
 func newDir(p *Pool, id snapshot.ID) *Dir {
 	d := &Dir{id: id, pool: p}
-	d.side = sync.OnceValues(func() (sidecar, error) {
-		var s sidecar
-		var err error
-		if s.records, err = readRecords(p.path(id, "attrs")); err != nil {
-			return s, err
-		}
-		for _, r := range s.records {
-			s.visible = s.visible || r.visible()
-		}
-		s.implied, err = readNames(p.path(id, "implied"))
-		return s, err
-	})
+	d.side = sync.OnceValues(d.readSidecar)
+	d.all = sync.OnceValues(d.files)
 	return d
+}
+
+func (d *Dir) readSidecar() (s sidecar, err error) {
+	if s.records, err = readRecords(d.pool.path(d.id, "attrs")); err != nil {
+		return s, fmt.Errorf("layer %s: %w", d.id, err)
+	}
+	for _, r := range s.records {
+		s.visible = s.visible || r.visible()
+	}
+	if s.implied, err = readNames(d.pool.path(d.id, "implied")); err != nil {
+		return s, fmt.Errorf("layer %s: %w", d.id, err)
+	}
+	return s, nil
 }
 
 // ID returns the layer's name.
@@ -87,7 +91,7 @@ func (d *Dir) Implied() ([]string, error) {
 
 // Lstat describes name. A whiteout is an item, not fs.ErrNotExist.
 func (d *Dir) Lstat(name string) (Item, error) {
-	f, err := d.files()
+	f, err := d.all()
 	if err != nil {
 		return Item{}, err
 	}
@@ -96,7 +100,7 @@ func (d *Dir) Lstat(name string) (Item, error) {
 
 // ReadDir lists the directory name, whiteouts included, sorted by name.
 func (d *Dir) ReadDir(name string) ([]Item, error) {
-	f, err := d.files()
+	f, err := d.all()
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +112,7 @@ func (d *Dir) ReadDir(name string) ([]Item, error) {
 // image-spec (layer.md, "Whiteouts") asks for, and otherwise sorted by name.
 // The first error of fn ends the walk and is returned.
 func (d *Dir) Walk(fn func(name string, it Item) error) error {
-	f, err := d.files()
+	f, err := d.all()
 	if err != nil {
 		return err
 	}
@@ -150,7 +154,7 @@ func (f files) walk(dir string, fn func(string, Item) error) error {
 
 // Xattrs returns the extended attributes of name that belong to the image.
 func (d *Dir) Xattrs(name string) (map[string]string, error) {
-	f, err := d.files()
+	f, err := d.all()
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +163,7 @@ func (d *Dir) Xattrs(name string) (map[string]string, error) {
 
 // OpenFile opens the regular file name for reading. The caller must close it.
 func (d *Dir) OpenFile(name string) (*os.File, error) {
-	f, err := d.files()
+	f, err := d.all()
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +173,7 @@ func (d *Dir) OpenFile(name string) (*os.File, error) {
 func (d *Dir) files() (files, error) {
 	s, err := d.side()
 	if err != nil {
-		return files{}, fmt.Errorf("layer %s: %w", d.id, err)
+		return files{}, err
 	}
 	root := filepath.Join(string(d.id), "fs")
 	return files{

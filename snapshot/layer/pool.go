@@ -81,8 +81,11 @@ func (p *Pool) Open(id snapshot.ID) (*Dir, error) {
 	fd, err := openBeneath(int(p.root.Fd()), string(id)+"/fs", unix.O_PATH|unix.O_DIRECTORY)
 	runtime.KeepAlive(p)
 	if err != nil {
-		p.forget(id)
-		return nil, missing("open layer", string(id), err)
+		err = missing("open layer", string(id), err)
+		if errors.Is(err, fs.ErrNotExist) {
+			p.forget(id)
+		}
+		return nil, err
 	}
 	unix.Close(fd)
 	if err := p.checkMark(id); err != nil {
