@@ -26,7 +26,9 @@ type selected struct {
 func (w *Worker) narrowCopy(ctx context.Context, t solver.Task, op solver.Copy) ([]solver.Identity, error) {
 	read := make([]solver.Identity, len(t.Inputs))
 	for i, src := range op.Sources {
-		id, err := w.identify(ctx, t.Inputs[i+1], src.Paths, fileset.DigestOptions{ResetOwner: src.ResetOwner, Unpack: src.Unpack})
+		id, err := w.identify(ctx, t.Inputs[i+1], src.Paths, fileset.DigestOptions{
+			ResetOwner: src.ResetOwner || op.Owner != "", Unpack: src.Unpack,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -87,11 +89,11 @@ func (w *Worker) copy(ctx context.Context, t solver.Task, op solver.Copy, read [
 		opt.Time, opt.Now = &epoch, epoch
 	}
 	if op.Owner != "" {
-		u, err := fileset.LookupUser(base, op.Owner)
+		owner, err := fileset.LookupOwner(base, op.Owner)
 		if err != nil {
 			return nil, err
 		}
-		opt.Owner = &fileset.Owner{UID: u.UID, GID: u.GID}
+		opt.Owner = &owner
 	}
 	var from []fileset.From
 	for i, src := range op.Sources {
@@ -124,7 +126,7 @@ func (w *Worker) mkdir(ctx context.Context, t solver.Task, op solver.Mkdir, out 
 	if err != nil {
 		return nil, err
 	}
-	u, err := fileset.LookupUser(base, op.User)
+	owner, err := fileset.LookupOwner(base, op.User)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +139,7 @@ func (w *Worker) mkdir(ctx context.Context, t solver.Task, op solver.Mkdir, out 
 		return nil, err
 	}
 	defer draft.Close()
-	made, err := fileset.Mkdir(draft, base, op.Path, fileset.Owner{UID: u.UID, GID: u.GID}, when)
+	made, err := fileset.Mkdir(draft, base, op.Path, owner, when)
 	if err != nil || !made {
 		return t.Inputs[0].Layers, err
 	}
@@ -153,7 +155,7 @@ func (w *Worker) mkdir(ctx context.Context, t solver.Task, op solver.Mkdir, out 
 func inlineTree(op solver.Inline) snapshot.Tree {
 	files := make([]fileset.MemoryFile, len(op.Files))
 	for i, f := range op.Files {
-		files[i] = fileset.MemoryFile{Name: f.Name, Mode: 0o644, ModTime: now(), Data: []byte(f.Data)}
+		files[i] = fileset.MemoryFile{Name: f.Name, Mode: 0o644, Data: []byte(f.Data)}
 	}
 	return fileset.Memory(files...)
 }

@@ -18,6 +18,7 @@ type prepared struct {
 	worker  *Worker
 	driver  snapshot.Driver
 	spec    runner.Spec
+	secrets [][]byte // values that must not be shown
 	closers []func() error
 }
 
@@ -125,6 +126,7 @@ func (p *prepared) secret(m solver.RunMount) error {
 	if err != nil {
 		return fmt.Errorf("secret %q: %w", m.SecretID, err)
 	}
+	p.secrets = append(p.secrets, value)
 	if m.EnvName != "" {
 		if strings.IndexByte(string(value), 0) >= 0 {
 			return fmt.Errorf("secret %q has a NUL byte and cannot be a variable", m.SecretID)

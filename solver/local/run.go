@@ -106,7 +106,8 @@ func (w *Worker) run(ctx context.Context, t solver.Task, op solver.Run, out solv
 	}
 	defer tx.Close()
 	p.spec.Root = tx.Mounts()
-	if err := execute(ctx, run, p.spec, out); err != nil {
+	shown := redacting(out, p.secrets)
+	if err := errors.Join(execute(ctx, run, p.spec, shown), shown.flush()); err != nil {
 		return nil, err
 	}
 	id := newID()

@@ -104,11 +104,12 @@ func (e *Engine) Driver() (snapshot.Driver, error) { return e.driver() }
 func (e *Engine) Runner() (runner.Runner, error) { return e.runner() }
 
 func (e *Engine) openDriver() (snapshot.Driver, error) {
-	if err := overlay.Supported(e.Store.Path("layers")); err != nil {
+	driver, err := overlay.New(e.Pool, e.Store.Temp)
+	if err != nil {
 		e.log.Info("overlay cannot be used, files are copied", "reason", err)
 		return native.New(e.Pool, e.Store.Temp), nil
 	}
-	return overlay.New(e.Pool, e.Store.Temp)
+	return driver, nil
 }
 
 func (e *Engine) openRunner() (runner.Runner, error) {
