@@ -19,7 +19,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"lamina/snapshot"
-	"lamina/snapshot/layer"
 	"lamina/snapshot/layertar"
 )
 
@@ -336,17 +335,6 @@ func TestApplySparseForms(t *testing.T) {
 	}
 }
 
-// checksum sets the checksum of the header that b begins with.
-func checksum(b []byte) []byte {
-	copy(b[148:156], "        ")
-	sum := 0
-	for _, c := range b[:512] {
-		sum += int(c)
-	}
-	copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
-	return b
-}
-
 // Attributes of this machine do not get into images, nor overlay's own in or out.
 func TestApplyLeavesForeignXattrsOut(t *testing.T) {
 	p, _ := openPool(t)
@@ -375,127 +363,4 @@ func TestApplyLeavesForeignXattrsOut(t *testing.T) {
 			t.Errorf("attributes of %s (-want +got):\n%s", name, diff)
 		}
 	}
-}
-
-// FuzzRoundTrip makes layers of what the fuzzer says and packs, unpacks and
-// packs them: the second pack must be the first.
-func FuzzRoundTrip(f *testing.F) {
-	f.Add([]byte("\x00a\x01b\x02c\x03d\x04e\x05f\x06g\x07h"))
-	f.Add([]byte("\x00a\x08a\x00a\x01a\x09a\x00b\x08b"))
-	f.Fuzz(func(t *testing.T, script []byte) {
-		p, _ := openPool(t)
-		d, err := p.Draft()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer d.Close()
-		perform(d, script)
-		if err := d.Commit("l"); err != nil {
-			t.Fatal(err)
-		}
-		l, err := p.Open("l")
-		if err != nil {
-			t.Fatal(err)
-		}
-		first := write(t, l, layertar.Options{})
-		again, err := apply(t, p, "again", first)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(solid(list(t, l)), solid(list(t, again))); diff != "" {
-			t.Errorf("the layer changed (-want +got):\n%s", diff)
-		}
-		if second := write(t, again, layertar.Options{}); !bytes.Equal(first, second) {
-			t.Errorf("the archive changed:\n%s", cmp.Diff(unpack(t, first), unpack(t, second), cmp.AllowUnexported(entry{})))
-		}
-	})
-}
-
-// solid leaves out implied directories, of which an archive says nothing.
-func solid(lines []string) []string {
-	return slices.DeleteFunc(lines, func(s string) bool { return strings.HasSuffix(s, "/ implied") })
-}
-
-// perform does to d what script says, two bytes an operation, errors and all.
-func perform(d *layer.Draft, script []byte) {
-	names := []string{"a", "b", "a/a", "a/b", "b/\xff", "a/b/c", "\n", "a/b/c/d"}
-	for ; len(script) >= 2; script = script[2:] {
-		x := int(script[1])
-		name, other := names[x%8], names[x/8%8]
-		e := snapshot.Entry{
-			Mode: uint32(x) << 4 & 0o7777, UID: x << 14, GID: x, Link: other,
-			ModTime: time.Unix(int64(x)<<22, int64(x%3)), Kind: snapshot.CharDevice, Major: uint32(x % 2), Minor: uint32(x),
-		}
-		switch script[0] % 11 {
-		case 0:
-			d.Mkdir(name, e)
-		case 1:
-			d.File(name, e, strings.NewReader(strings.Repeat("x", x)))
-		case 2:
-			d.Symlink(name, e)
-		case 3:
-			d.Link(other, name)
-		case 4:
-			d.Device(name, e)
-		case 5:
-			d.Fifo(name, e)
-		case 6:
-			d.Whiteout(name)
-		case 7:
-			d.Opaque(name)
-		case 8:
-			d.SetAttrs(name, e, map[string]string{"user.x": other, "trusted.y": name, "security.capability": capability})
-		case 9:
-			d.Remove(name)
-		case 10:
-			d.Implied(name)
-		}
-	}
-}
-
-func BenchmarkApply(b *testing.B) {
-	archive := packMany(b, 20_000)
-	p, _ := openPool(b)
-	b.SetBytes(int64(len(archive)))
-	for b.Loop() {
-		d, err := p.Draft()
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := layertar.Apply(context.Background(), d, bytes.NewReader(archive)); err != nil {
-			b.Fatal(err)
-		}
-		b.StopTimer()
-		d.Close()
-		b.StartTimer()
-	}
-}
-
-func BenchmarkWrite(b *testing.B) {
-	archive := packMany(b, 20_000)
-	p, _ := openPool(b)
-	d, err := apply(b, p, "l", archive)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.SetBytes(int64(len(archive)))
-	for b.Loop() {
-		if err := layertar.Write(context.Background(), io.Discard, d, layertar.Options{}); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// packMany packs n files of 2 KiB, a hundred a directory.
-func packMany(b *testing.B, n int) []byte {
-	var entries []entry
-	data := strings.Repeat("0123456789abcdef", 128)
-	for i := range n {
-		parent := fmt.Sprintf("usr/lib/d%d/", i/100)
-		if i%100 == 0 {
-			entries = append(entries, dir(parent))
-		}
-		entries = append(entries, file(fmt.Sprintf("%sf%d", parent, i), data))
-	}
-	return pack(b, entries...)
 }
