@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,22 @@ import (
 // initPath is where Spec.Init shows this program inside the container: in /dev,
 // which is the container's own and never part of a layer.
 const initPath = "/dev/init"
+
+// checkInit tells whether this program can run in a container, where the
+// libraries are another system's.
+func checkInit(self string) error {
+	f, err := elf.Open(self)
+	if err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return errors.New("no init can be run: this lamina is linked dynamically, its init is lamina itself")
+		}
+	}
+	return nil
+}
 
 // superviseCommand is the minimal init: it starts args as its child, passes
 // signals on to it, collects orphans, and returns the child's exit code.
@@ -32,11 +49,16 @@ func superviseCommand(args []string) int {
 			return reap(child.Pid)
 		}
 	}
-	fmt.Fprintf(os.Stderr, "%s: %v\n", args[0], err)
+	code := 126
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-		return 127
+		code = 127
 	}
-	return 126
+	var lookup *exec.Error
+	if errors.As(err, &lookup) {
+		err = lookup.Err // without its own prefix
+	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", args[0], err)
+	return code
 }
 
 func passSignals(signals <-chan os.Signal, pid int) {

@@ -90,6 +90,9 @@ func (p *process) command() (*libcontainer.Process, error) {
 	}
 	args, dir := p.spec.Args, p.spec.Dir
 	if p.spec.Init {
+		if err := checkInit(p.bundle.self); err != nil {
+			return nil, err
+		}
 		args = append([]string{initPath}, args...)
 	}
 	if dir == "" {
