@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lamina/cache/registry"
+)
+
+func TestRows(t *testing.T) {
+	type row struct{ ID, Name string }
+	list := rows[row]{
+		table: "{{.ID}}\t{{.Name}}", headings: row{"IMAGE ID", "NAME"},
+		items: []row{{"1", "a <b>"}, {"22", "c"}},
+	}
+	for _, tc := range []struct{ format, want string }{
+		{"", "IMAGE ID   NAME\n1          a <b>\n22         c\n"},
+		{"table", "IMAGE ID   NAME\n1          a <b>\n22         c\n"},
+		{`table {{upper .Name}}\t{{.ID}}`, "NAME      IMAGE ID\nA <B>     1\nC         22\n"},
+		{"table {{.Name}}", "NAME\na <b>\nc\n"},
+		{"json", "{\"ID\":\"1\",\"Name\":\"a <b>\"}\n{\"ID\":\"22\",\"Name\":\"c\"}\n"},
+		{`{{.ID}}\t{{pad .Name 1 1}}|`, "1\t a <b> |\n22\t c |\n"},
+		{"{{truncate .Name 2}}{{title .Name}}", "a A <b>\ncC\n"},
+		{"text", "text\ntext\n"},
+		{"{{.Colour}}", `--format: 1:2: executing "" at <.Colour>: can't evaluate field Colour in type main.row`},
+		{"{{", "--format: 1: unclosed action"},
+	} {
+		var out bytes.Buffer
+		got := ""
+		if err := list.write(&out, tc.format); err != nil {
+			got = err.Error()
+		}
+		got = out.String() + got
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("format %q (-want +got):\n%s", tc.format, diff)
+		}
+	}
+}
+
+func TestJoinAny(t *testing.T) {
+	for _, tc := range []struct {
+		list any
+		want string
+	}{
+		{nil, ""},
+		{[]string{"b", "a"}, "b,a"},
+		{[2]int{2, 1}, "2,1"},
+		{map[string]int{"x": 2, "y": 1}, "1,2"},
+	} {
+		if got, err := joinAny(tc.list, ","); err != nil || got != tc.want {
+			t.Errorf("joinAny(%v) = %q, %v, want %q", tc.list, got, err, tc.want)
+		}
+	}
+	if _, err := joinAny(7, ","); err == nil {
+		t.Error("a number can be joined")
+	}
+}
+
+func TestMatchesName(t *testing.T) {
+	for _, tc := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"debian", "debian:12", true},
+		{"debian:12", "debian:12", true},
+		{"debian:11", "debian:12", false},
+		{"docker.io/library/debian", "debian:12", true},
+		{"deb*", "debian:12", true},
+		{"deb*:1?", "debian:12", true},
+		{"*", "debian:12", true},
+		{"*", "team/app:1", false},
+		{"*/*", "team/app:1", true},
+		{"*/app", "team/app:1", true},
+		{"localhost:5000/*", "localhost:5000/app:1", true},
+		{"localhost:5000/app", "localhost:5000/app:1", true},
+		{"ebian", "debian:12", false},
+		{"[", "debian:12", false},
+	} {
+		n, err := registry.ParseName(tc.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := matchesName(tc.pattern, n); got != tc.want {
+			t.Errorf("matchesName(%q, %s) = %v, want %v", tc.pattern, tc.name, got, tc.want)
+		}
+	}
+}
