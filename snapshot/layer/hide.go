@@ -48,9 +48,19 @@ func makeWhiteout(d *Draft, at int, base, name string) error {
 		if err = makeEmpty(at, base); err == nil {
 			d.recordOf(name).Whiteout = true
 		}
+		return err
+	}
+	if err == nil {
+		// Refused to an ordinary user, who cannot mount the layer as it is anyway.
+		_ = unix.Lsetxattr(procPath(at, "."), originTrusted, nil, 0)
 	}
 	return err
 }
+
+// originTrusted on a directory tells the kernel that it was copied up, from where
+// is not known if it is empty. It looks for whiteouts in such a directory even if
+// no other lies below, and otherwise lists them as files that nobody can remove.
+const originTrusted = "trusted.overlay.origin"
 
 // hidden tells whether name is in a directory that the draft says is gone.
 func (d *Draft) hidden(name string) bool {

@@ -67,6 +67,15 @@ var stacks = []test{
 		h.holds(s, "- c")
 		h.shows(s, "b", "c")
 	}},
+	{"WhiteoutInADirectoryOfItsOwn", func(h *harness) {
+		// No other layer has d/, where the kernel is quick to list what it finds.
+		s := h.base(nil, files("a=x"))
+		s = h.base(s, func(d *layer.Draft) error { return errors.Join(files("d/", "d/b=y")(d), d.Whiteout("d/gone")) })
+		h.check(s)
+		h.shows(s, "a", "d", "d/b")
+		s = h.run(s, remove("d"))
+		h.holds(s, "x d")
+	}},
 	{"WhiteoutsOfNothing", func(h *harness) {
 		s := h.base(nil, files("d/"))
 		s = h.base(s, func(d *layer.Draft) error {
