@@ -2,7 +2,6 @@ package frontend
 
 import (
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -71,7 +70,7 @@ func (l *lowering) checkCasing(stages []instructions.Stage) {
 }
 
 // imageName is a valid image reference, near enough for a warning.
-var imageName = regexp.MustCompile(`^(?:[a-zA-Z0-9.-]+(?::\d+)?/|\[[0-9a-fA-F:]+\](?::\d+)?/)?` +
+var imageName = pattern(`^(?:[a-zA-Z0-9.-]+(?::\d+)?/|\[[0-9a-fA-F:]+\](?::\d+)?/)?` +
 	`[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::\w[\w.-]{0,127})?(?:@[a-zA-Z][\w.+-]*:[0-9a-fA-F]{32,})?$`)
 
 // checkDefaultBases reports bases that make no sense unless arguments are given.
@@ -83,7 +82,7 @@ func (l *lowering) checkDefaultBases(stages []instructions.Stage, args []instruc
 	names := map[string]bool{}
 	for _, st := range stages {
 		ref, _, err := l.lex.ProcessWord(st.BaseName, defaults)
-		if err == nil && !imageName.MatchString(ref) && !names[strings.ToLower(ref)] {
+		if err == nil && !imageName().MatchString(ref) && !names[strings.ToLower(ref)] {
 			l.lint.Run(&linter.RuleInvalidDefaultArgInFrom, st.Location,
 				linter.RuleInvalidDefaultArgInFrom.Format(st.BaseName))
 		}
@@ -148,12 +147,12 @@ func (s *stage) checkDelimiter(kv instructions.KeyValuePair, c instructions.Comm
 
 // secretName and publicName tell names of secrets from those that only look so.
 var (
-	secretName = regexp.MustCompile(`(?i)(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)`)
-	publicName = regexp.MustCompile(`(?i)(?:_|^)(?:public|file|version)(?:_|$)`)
+	secretName = pattern(`(?i)(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)`)
+	publicName = pattern(`(?i)(?:_|^)(?:public|file|version)(?:_|$)`)
 )
 
 func (s *stage) checkSecret(keyword, name string, c instructions.Command) {
-	if secretName.MatchString(name) && !publicName.MatchString(name) {
+	if secretName().MatchString(name) && !publicName().MatchString(name) {
 		s.lint.Run(&linter.RuleSecretsUsedInArgOrEnv, c.Location(), linter.RuleSecretsUsedInArgOrEnv.Format(keyword, name))
 	}
 }

@@ -3,7 +3,6 @@ package frontend
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -137,12 +136,12 @@ func (s *stage) lowerVolume(c *instructions.VolumeCommand) error {
 }
 
 // realtime are the signals that have no name of their own.
-var realtime = regexp.MustCompile(`^RT(MIN|MIN\+([1-9]|1[0-5])|MAX|MAX-([1-9]|1[0-4]))$`)
+var realtime = pattern(`^RT(MIN|MIN\+([1-9]|1[0-5])|MAX|MAX-([1-9]|1[0-4]))$`)
 
 func (s *stage) lowerStopSignal(c *instructions.StopSignalCommand) error {
 	name := strings.TrimPrefix(strings.ToUpper(c.Signal), "SIG")
 	number, err := strconv.Atoi(c.Signal)
-	if err != nil && unix.SignalNum("SIG"+name) == 0 && !realtime.MatchString(name) || err == nil && number == 0 {
+	if err != nil && unix.SignalNum("SIG"+name) == 0 && !realtime().MatchString(name) || err == nil && number == 0 {
 		return wrong("give a name such as SIGTERM, or a number", "invalid signal: %s", c.Signal)
 	}
 	s.image.Config.StopSignal = c.Signal

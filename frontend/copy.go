@@ -3,7 +3,6 @@ package frontend
 import (
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -189,16 +188,16 @@ func sourcePath(src string) string {
 }
 
 // special are the characters that mean something in a pattern.
-var special = regexp.MustCompile(`[][*?\\]`)
+var special = pattern(`[][*?\\]`)
 
 // literal returns the pattern that matches only name.
-func literal(name string) string { return special.ReplaceAllString(name, `\$0`) }
+func literal(name string) string { return special().ReplaceAllString(name, `\$0`) }
 
 // symbolicMode is a mode as chmod(1) takes it, "u=rwX,go-w".
-var symbolicMode = regexp.MustCompile(`^[ugoa]*([-+=][rwxXstugo]*)+(,[ugoa]*([-+=][rwxXstugo]*)+)*$`)
+var symbolicMode = pattern(`^[ugoa]*([-+=][rwxXstugo]*)+(,[ugoa]*([-+=][rwxXstugo]*)+)*$`)
 
 func checkMode(mode string) error {
-	if mode == "" || symbolicMode.MatchString(mode) {
+	if mode == "" || symbolicMode().MatchString(mode) {
 		return nil
 	}
 	if n, err := strconv.ParseUint(mode, 8, 32); err != nil || n > 0o7777 {
@@ -207,20 +206,20 @@ func checkMode(mode string) error {
 	return nil
 }
 
-var scheme = regexp.MustCompile(`^[a-zA-Z0-9]+://`)
+var scheme = pattern(`^[a-zA-Z0-9]+://`)
 
 func isHTTP(src string) bool {
 	return (strings.HasPrefix(src, "http://") || strings.HasPrefix(src, "https://")) && !isGit(src)
 }
 
 // scpStyle is git@github.com:owner/repository.
-var scpStyle = regexp.MustCompile(`^[a-zA-Z0-9_.-]+@[a-zA-Z0-9.-]+:.*$`)
+var scpStyle = pattern(`^[a-zA-Z0-9_.-]+@[a-zA-Z0-9.-]+:.*$`)
 
 // isGit tells a Git repository from a file and from another URL: of an HTTP URL
 // it is the ".git" at the end of the path that does.
 func isGit(src string) bool {
-	if !scheme.MatchString(src) {
-		return scpStyle.MatchString(src)
+	if !scheme().MatchString(src) {
+		return scpStyle().MatchString(src)
 	}
 	u, err := url.Parse(src)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -82,11 +81,11 @@ func wrong(hint, format string, args ...any) *Error {
 }
 
 // suggestion is how the parser's own errors end when they have one.
-var suggestion = regexp.MustCompile(`^(?s)(.*) \((did you mean .*\?)\)$`)
+var suggestion = pattern(`^(?s)(.*) \((did you mean .*\?)\)$`)
 
 // expansion is how errors in variables begin, with the text of the line, which is
 // shown anyway.
-var expansion = regexp.MustCompile(`^failed to process "(?:[^"\\]|\\.)*": `)
+var expansion = pattern(`^failed to process "(?:[^"\\]|\\.)*": `)
 
 // at gives err its place: pos, unless err knows a more exact one.
 func at(pos solver.Pos, err error) *Error {
@@ -110,8 +109,8 @@ func at(pos solver.Pos, err error) *Error {
 			Text: fmt.Sprintf("unknown instruction %q", unknown.Instruction),
 			Hint: didYouMean(unknown.Instruction, instructionNames(), false)}
 	}
-	text, hint := expansion.ReplaceAllString(strings.TrimSpace(err.Error()), ""), ""
-	if m := suggestion.FindStringSubmatch(text); m != nil {
+	text, hint := expansion().ReplaceAllString(strings.TrimSpace(err.Error()), ""), ""
+	if m := suggestion().FindStringSubmatch(text); m != nil {
 		text, hint = m[1], m[2]
 	}
 	if strings.Contains(text, "modifier (\uFFFD)") { // the parser met the end of the text

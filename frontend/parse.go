@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,7 +111,7 @@ const newestSyntax = 26
 
 // syntaxName is docker/dockerfile by any of its names: a tag "1", "1.7",
 // "1.7.1", "latest", "labs" or "1-labs", and a digest, each if it likes.
-var syntaxName = regexp.MustCompile(`^(?:docker\.io/)?docker/dockerfile(?:-upstream)?` +
+var syntaxName = pattern(`^(?:docker\.io/)?docker/dockerfile(?:-upstream)?` +
 	`(?::(?:1(?:\.(\d+)(?:\.\d+)?)?(?:-(?:labs|experimental))?|latest|labs|experimental|master(?:-labs)?))?` +
 	`(?:@sha256:[0-9a-f]{64})?$`)
 
@@ -120,7 +119,7 @@ var syntaxName = regexp.MustCompile(`^(?:docker\.io/)?docker/dockerfile(?:-upstr
 // language of this package, which then stands in for it.
 func acceptSyntax(name string) error {
 	name, _, _ = strings.Cut(name, " ")
-	m := syntaxName.FindStringSubmatch(name)
+	m := syntaxName().FindStringSubmatch(name)
 	if m == nil {
 		return wrong("leave it out, or name docker/dockerfile:1", "the frontend %s is not supported", name)
 	}

@@ -3,7 +3,6 @@ package frontend
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,7 +12,7 @@ import (
 
 // platformPart is a component of a platform; an operating system may have a
 // version, "windows(10.0.17763)".
-var platformPart = regexp.MustCompile(`^([A-Za-z0-9_.-]+)(?:\(([A-Za-z0-9_.-]*)\))?$`)
+var platformPart = pattern(`^([A-Za-z0-9_.-]+)(?:\(([A-Za-z0-9_.-]*)\))?$`)
 
 // ParsePlatform reads "linux/arm64", "linux/arm/v7", "arm64" or "linux" and
 // returns it in its canonical form. What is missing is this machine's.
@@ -21,7 +20,7 @@ func ParsePlatform(s string) (ocispec.Platform, error) {
 	parts := strings.Split(s, "/")
 	var version string
 	for i, part := range parts {
-		m := platformPart.FindStringSubmatch(part)
+		m := platformPart().FindStringSubmatch(part)
 		if m == nil || i > 2 || i > 0 && m[2] != "" {
 			return ocispec.Platform{}, fmt.Errorf("%q is not a platform such as linux/amd64 or linux/arm/v7", s)
 		}
