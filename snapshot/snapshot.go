@@ -46,9 +46,6 @@ type Mount struct {
 	Source string `json:"source,omitempty"`
 	// Target is the path inside the root; "/" is the root itself.
 	Target string `json:"target"`
-	// Sub is the part of the filesystem that is shown: a path in it whose links
-	// have been followed already; empty is all of it.
-	Sub string `json:"sub,omitempty"`
 	// Options are "key=value" or "flag". Those of an overlay go to fsconfig(2) in
 	// this order, so "lowerdir+=" may stand many times, the uppermost first. A
 	// bind knows "ro" and "rbind"; a tmpfs knows "size=", "mode=", "uid=", "gid=".

@@ -99,9 +99,6 @@ func one(root string, m snapshot.Mount) (fd int, err error) {
 	default:
 		return -1, fmt.Errorf("unknown type of mount %q", m.Type)
 	}
-	if err == nil && m.Sub != "" {
-		fd, dir, err = part(fd, root, m.Sub)
-	}
 	if err != nil {
 		return -1, err
 	}
@@ -157,8 +154,11 @@ func bind(source string, options []string) (fd int, dir bool, err error) {
 			return -1, false, os.NewSyscallError("mount_setattr", err)
 		}
 	}
-	dir, err = isDir(fd)
-	return fd, dir, err
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return -1, false, os.NewSyscallError("fstat", err)
+	}
+	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
 // filesystem makes a detached mount of a new filesystem. Options are given to it

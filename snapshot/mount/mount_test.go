@@ -324,38 +324,3 @@ func TestPrivate(t *testing.T) {
 		t.Error("Private: no error from a function that did not return")
 	}
 }
-
-func TestDoShowsAPart(t *testing.T) {
-	dir := t.TempDir()
-	write(t, dir, map[string]string{
-		"top/d/a": "top", "bottom/d/b": "bottom", "bottom/f": "file", "root/d/": "", "root/f": "",
-	})
-	view := snapshot.Mount{Type: "overlay", Options: []string{"ro", "lowerdir+=" + dir + "/top", "lowerdir+=" + dir + "/bottom"}}
-	inDir, inFile := view, view
-	inDir.Target, inDir.Sub = "/d", "d"
-	inFile.Target, inFile.Sub = "/f", "f"
-	bound := snapshot.Mount{Type: "bind", Source: dir + "/bottom", Target: "/d/b", Sub: "f"}
-	root := dir + "/root"
-	private(t, func() error {
-		if err := mount.Do(root, []snapshot.Mount{inDir, inFile, bound}); err != nil {
-			return err
-		}
-		err := errors.Join(
-			want(root+"/d/a", "top"), want(root+"/d/b", "file"), want(root+"/f", "file"))
-		if werr := os.WriteFile(root+"/d/new", nil, 0o644); !errors.Is(werr, unix.EROFS) {
-			err = errors.Join(err, errors.New("the part can be written"))
-		}
-		return errors.Join(err, mount.Undo(root))
-	})
-	missing := view
-	missing.Target, missing.Sub = "/d", "gone"
-	private(t, func() error {
-		if err := mount.Do(root, []snapshot.Mount{missing}); !errors.Is(err, fs.ErrNotExist) {
-			return errors.New("a missing part was mounted")
-		}
-		if _, err := os.Stat(root + "/f"); err != nil {
-			return errors.New("the whole is still mounted on the root")
-		}
-		return nil
-	})
-}
