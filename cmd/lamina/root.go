@@ -22,7 +22,7 @@ func commands(e *env) []*cobra.Command {
 	return []*cobra.Command{
 		newBuild(e), newImages(e), newPull(e), newPush(e),
 		newImage(e),
-		newHistory(e), newInspect(e), newPrune(e), newRmi(e), newTag(e), newVersion(e),
+		newHistory(e), newInspect(e), newPrune(e), newRmi(e), newRun(e), newTag(e), newVersion(e),
 	}
 }
 
