@@ -167,3 +167,14 @@ func TestUnpackRefusesWhatIsNotTheLayer(t *testing.T) {
 		t.Errorf("layers were published: %v", ids)
 	}
 }
+
+// A result whose layers are neither here nor known to be elsewhere is no result.
+func TestHas(t *testing.T) {
+	b := newBench(t)
+	here := imageLayer(t, b.store, "a", "1")
+	gone := snapshot.Layer{DiffID: digest.FromString("gone"), Blob: &ocispec.Descriptor{Digest: digest.FromString("blob"), Size: 4}}
+	has := func(l ...snapshot.Layer) bool { return b.worker.Has(t.Context(), solver.Result{Layers: l}) }
+	if !has() || !has(here) || has(here, gone) || has(snapshot.Layer{ID: "never-made"}) {
+		t.Error("what is here is not there, or the other way about")
+	}
+}

@@ -46,9 +46,6 @@ func (w *Worker) Unpack(ctx context.Context, layers []snapshot.Layer, out solver
 // find looks l up in the pool.
 func (w *Worker) find(l snapshot.Layer) (snapshot.ID, bool) {
 	if l.ID != "" {
-		if _, ok := w.has.Load(l.ID); ok {
-			return l.ID, true
-		}
 		if _, err := w.Pool.Open(l.ID); err == nil {
 			return l.ID, true
 		}

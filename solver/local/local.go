@@ -48,7 +48,7 @@ type Config struct {
 // Worker implements [solver.Worker].
 type Worker struct {
 	Config
-	has sync.Map // of layers that were seen here: snapshot.ID -> struct{}
+	has sync.Map // layers that were seen: ID and diff ID -> struct{}
 }
 
 var _ solver.Worker = (*Worker)(nil)
@@ -62,20 +62,30 @@ func New(c Config) *Worker {
 }
 
 // Has tells whether every layer of r is here, or can be had again.
-func (w *Worker) Has(_ context.Context, r solver.Result) bool {
+func (w *Worker) Has(ctx context.Context, r solver.Result) bool {
 	for _, l := range r.Layers {
-		if l.Blob != nil {
-			continue // an image's: fetched when it is needed
-		}
-		if _, ok := w.has.Load(l.ID); ok {
+		key := string(l.ID) + l.DiffID.String()
+		if _, ok := w.has.Load(key); ok {
 			continue
 		}
-		if _, err := w.Pool.Open(l.ID); err != nil {
+		if !w.available(ctx, l) {
 			return false
 		}
-		w.has.Store(l.ID, struct{}{})
+		w.has.Store(key, struct{}{})
 	}
 	return true
+}
+
+// available tells whether l is unpacked, or its blob is here or known to be elsewhere.
+func (w *Worker) available(ctx context.Context, l snapshot.Layer) bool {
+	if _, ok := w.find(l); ok {
+		return true
+	}
+	if l.Blob == nil {
+		return false
+	}
+	ok, err := w.Blobs.Has(ctx, *l.Blob)
+	return err == nil && ok
 }
 
 // Narrow identifies what t reads: of a COPY the selected files, of a RUN the
