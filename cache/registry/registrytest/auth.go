@@ -100,11 +100,21 @@ func scopeOf(r *http.Request) string {
 	return ""
 }
 
+// covers tells whether all that is needed was granted; the order of actions in a
+// scope means nothing.
 func covers(granted []string, need string) bool {
-	i := strings.LastIndexByte(need, ':')
-	return slices.ContainsFunc(granted, func(g string) bool {
-		return g == need || strings.HasPrefix(g, need[:i]) && strings.Contains(g[i:], need[i+1:])
+	resource, actions := splitScope(need)
+	return !slices.ContainsFunc(actions, func(action string) bool {
+		return !slices.ContainsFunc(granted, func(g string) bool {
+			r, a := splitScope(g)
+			return r == resource && slices.Contains(a, action)
+		})
 	})
+}
+
+func splitScope(scope string) (resource string, actions []string) {
+	i := strings.LastIndexByte(scope, ':')
+	return scope[:i+1], strings.Split(scope[i+1:], ",")
 }
 
 // serveToken is the token server: GET with a basic login, or POST with an
@@ -125,7 +135,8 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	for _, scope := range r.Form["scope"] {
 		for _, scope := range strings.Fields(scope) {
 			if !good && s.login.publicPull {
-				scope = strings.TrimSuffix(scope, ",push")
+				resource, _ := splitScope(scope)
+				scope = resource + "pull"
 			}
 			granted = append(granted, scope)
 		}
