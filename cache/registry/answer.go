@@ -1,30 +1,74 @@
 package registry
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strconv"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-const (
-	// maxErrorBody is how much is read of an answer that says what went wrong,
-	// and maxDetail how much of it is shown.
-	maxErrorBody = 64 << 10
-	maxDetail    = 300
-)
+// maxDetail is how much is shown of what a registry says about an error.
+const maxDetail = 300
 
-// refusal turns an answer that is not the hoped-for one into an error. It closes
-// the body.
-func refusal(registry, subject string, login credential, resp *http.Response) *Error {
-	defer resp.Body.Close()
-	codes, detail := readErrors(resp.Body)
-	e := &Error{Registry: registry, Subject: subject, status: resp.StatusCode, codes: codes}
-	switch resp.StatusCode {
+// explain names the reason why an attempt at o has failed.
+func (h *host) explain(ctx context.Context, o *op, a *attempt, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", o.subject, context.Cause(ctx))
+	}
+	if o.src != nil {
+		if err := o.src.failure(); err != nil {
+			return fmt.Errorf("%s: %w", o.subject, err)
+		}
+	}
+	var (
+		known  *Error
+		answer *transport.Error
+		failed *url.Error
+		syntax *json.SyntaxError
+	)
+	switch {
+	case errors.As(err, &known):
+		if known.Subject == "" {
+			known.Subject = o.subject
+		}
+		return known
+	case errors.As(err, &answer):
+		login, _ := h.known(o.repo)
+		e := refusal(h.registry, o.subject, login, answer, time.Duration(a.after.Load()))
+		// The registry may have lost or closed an upload behind our back.
+		e.transient = e.transient || o.src != nil && lostUpload(answer, e)
+		return e
+	case errors.As(err, &failed) && !errors.As(err, &syntax):
+		return unreachable(h.registry, o.subject, err)
+	}
+	return &Error{
+		Kind: Server, Registry: h.registry, Subject: o.subject, Err: err,
+		Text: fmt.Sprintf("the answer of %s cannot be used: %s", h.registry, printable(err.Error())),
+	}
+}
+
+func lostUpload(answer *transport.Error, e *Error) bool {
+	if e.says(transport.BlobUploadUnknownErrorCode, transport.BlobUploadInvalidErrorCode) {
+		return true
+	}
+	sent := answer.Request != nil && (answer.Request.Method == http.MethodPatch || answer.Request.Method == http.MethodPut)
+	return sent && (e.status == http.StatusNotFound || e.status == http.StatusRequestedRangeNotSatisfiable)
+}
+
+// refusal turns an answer that is not the hoped-for one into an error.
+func refusal(registry, subject string, login credential, answer *transport.Error, after time.Duration) *Error {
+	e := &Error{Registry: registry, Subject: subject, status: answer.StatusCode}
+	detail := e.read(answer)
+	switch e.status {
 	case http.StatusUnauthorized:
 		e.unauthorized(login, detail)
 	case http.StatusForbidden:
@@ -34,7 +78,7 @@ func refusal(registry, subject string, login credential, resp *http.Response) *E
 		e.Text = with("not found in "+registry, detail)
 		e.Hint = "check the name and the tag"
 	case http.StatusTooManyRequests:
-		e.Kind, e.transient, e.after = RateLimited, true, retryAfter(resp)
+		e.Kind, e.transient, e.after = RateLimited, true, after
 		e.Text = with(registry+" limits requests", detail)
 		e.Hint = "wait a while"
 		if login.empty() {
@@ -42,19 +86,51 @@ func refusal(registry, subject string, login credential, resp *http.Response) *E
 		}
 	case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway,
 		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		e.transient, e.after = true, retryAfter(resp)
-		e.server(resp, detail)
+		e.transient, e.after = true, after
+		e.server(detail)
 		e.Hint = "the registry has a problem: try again later"
 	default:
-		e.server(resp, detail)
+		e.server(detail)
 	}
 	return e
+}
+
+// read takes the codes from an answer, and returns what it says to people.
+func (e *Error) read(answer *transport.Error) (detail string) {
+	var words []string
+	for _, d := range answer.Errors {
+		e.codes = append(e.codes, d.Code)
+		if d.Message == "" {
+			d.Message = strings.ToLower(strings.ReplaceAll(string(d.Code), "_", " "))
+		}
+		words = append(words, d.Message)
+	}
+	if len(words) > 0 {
+		return printable(strings.Join(words, "; "))
+	}
+	// Token servers have ideas of their own; the library only has them in its text.
+	// What is no JSON, such as a proxy's HTML page, has no detail worth showing.
+	_, body, _ := strings.Cut(answer.Error(), fmt.Sprintf("unexpected status code %d %s: ", answer.StatusCode, http.StatusText(answer.StatusCode)))
+	var said struct {
+		Details, Message string
+		Description      string `json:"error_description"`
+	}
+	if json.Unmarshal([]byte(body), &said) != nil {
+		return ""
+	}
+	return printable(cmp.Or(said.Details, said.Message, said.Description))
+}
+
+// says tells whether the answer had one of these error codes (distribution-spec,
+// "Error Codes").
+func (e *Error) says(codes ...transport.ErrorCode) bool {
+	return slices.ContainsFunc(codes, func(c transport.ErrorCode) bool { return slices.Contains(e.codes, c) })
 }
 
 // unauthorized tells apart a missing login, a refused one and one that does not
 // reach so far. Registries also answer so for a repository that does not exist.
 func (e *Error) unauthorized(login credential, detail string) {
-	if e.says("DENIED") {
+	if e.says(transport.DeniedErrorCode) {
 		e.denied(login, detail)
 		return
 	}
@@ -89,9 +165,9 @@ func howToLogIn(registry string) string {
 	return fmt.Sprintf("log in with 'docker login %s' or 'podman login %[1]s'", registry)
 }
 
-func (e *Error) server(resp *http.Response, detail string) {
+func (e *Error) server(detail string) {
 	e.Kind = Server
-	e.Text = with(strings.TrimSpace(fmt.Sprintf("%s answered %d %s", e.Registry, resp.StatusCode, http.StatusText(resp.StatusCode))), detail)
+	e.Text = with(strings.TrimSpace(fmt.Sprintf("%s answered %d %s", e.Registry, e.status, http.StatusText(e.status))), detail)
 }
 
 func with(text, detail string) string {
@@ -99,38 +175,6 @@ func with(text, detail string) string {
 		return text
 	}
 	return text + ": " + detail
-}
-
-// readErrors reads the body of an error (distribution-spec, "Error Codes"). What
-// is not of that form, such as a proxy's HTML page, has no detail worth showing.
-func readErrors(r io.Reader) (codes []string, detail string) {
-	body, err := io.ReadAll(io.LimitReader(r, maxErrorBody))
-	if err != nil {
-		return nil, ""
-	}
-	var answer struct {
-		Errors []struct{ Code, Message string }
-		// Token servers have ideas of their own.
-		Details, Message string
-		Description      string `json:"error_description"`
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, ""
-	}
-	var words []string
-	for _, e := range answer.Errors {
-		codes = append(codes, e.Code)
-		if e.Message == "" {
-			e.Message = strings.ToLower(strings.ReplaceAll(e.Code, "_", " "))
-		}
-		words = append(words, e.Message)
-	}
-	for _, s := range []string{answer.Details, answer.Message, answer.Description} {
-		if s != "" && len(words) == 0 {
-			words = append(words, s)
-		}
-	}
-	return codes, printable(strings.Join(words, "; "))
 }
 
 // printable makes what a server said fit for a terminal: one line, not too long,
@@ -146,17 +190,4 @@ func printable(s string) string {
 		s = string(runes[:maxDetail]) + "…"
 	}
 	return s
-}
-
-// retryAfter is how long the answer asks to wait: seconds or a date (RFC 9110,
-// section 10.2.3), 0 if it does not.
-func retryAfter(resp *http.Response) time.Duration {
-	value := resp.Header.Get("Retry-After")
-	if seconds, err := strconv.Atoi(value); err == nil {
-		return time.Duration(max(seconds, 0)) * time.Second
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return max(time.Until(at), 0)
-	}
-	return 0
 }

@@ -3,29 +3,32 @@ package registry
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-const (
-	// defaultTokenLife is how long a token is good whose server does not say
-	// (distribution, "Token Authentication Specification").
-	defaultTokenLife = time.Minute
-	maxToken         = 1 << 20
-)
+// defaultTokenLife is how long a token is good whose server does not say
+// (distribution, "Token Authentication Specification").
+const defaultTokenLife = time.Minute
 
-// auth proves to one registry who asks. The registry says how it wants that to
-// be done when it first refuses a request, so nothing is asked of it before:
+// token is a transport that shows a token.
+type token struct {
+	transport http.RoundTripper
+	expires   time.Time
+}
+
+// authorized returns a transport that is allowed what o needs:
 //
 //	client                      registry             token server
-//	  | GET /v2/app/blobs/…        |                      |
+//	  | GET /v2/                   |                      |
 //	  |--------------------------->|                      |
 //	  | 401 Bearer realm, service  |                      |
 //	  |<---------------------------|                      |
@@ -36,217 +39,136 @@ const (
 //	  | GET /v2/app/blobs/… Authorization: Bearer token   |
 //	  |--------------------------->|                      |
 //
-// With a Basic challenge the login goes to the registry itself.
-type auth struct {
-	host *host
-	lock chan struct{} // holds an element while someone uses the challenge and the tokens
-
-	challenge challenge
-	tokens    map[string]token // by scopes, joined
-
-	mu     sync.Mutex
-	logins map[string]credential // by repository
-}
-
-type token struct {
-	value   string
-	expires time.Time
-}
-
-func newAuth(h *host) *auth {
-	return &auth{
-		host: h, lock: make(chan struct{}, 1),
-		tokens: map[string]token{}, logins: map[string]credential{},
-	}
-}
-
-// acquire is a lock that a context can end the wait for, since its holder may be
-// talking to a token server.
-func (a *auth) acquire(ctx context.Context) error {
-	select {
-	case a.lock <- struct{}{}:
-		return nil
+// With a Basic challenge the login goes to the registry itself. The first
+// answer, the logins and the tokens are kept for all operations.
+func (h *host) authorized(ctx context.Context, o *op) (http.RoundTripper, error) {
+	select { // its holder may be talking to a token server
+	case h.lock <- struct{}{}:
+		defer func() { <-h.lock }()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
+	}
+	if a := attemptOf(ctx); a != nil {
+		a.reused = h.pinged() != nil
+	}
+	ch, err := h.ping(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.EqualFold(ch.Scheme, "bearer") {
+		return transport.FromToken(h.address, h.login(ctx, o.repo), pieces{h}, ch, nil)
+	}
+	key := strings.Join(o.scopes, " ")
+	if t, ok := h.tokens[key]; ok && time.Now().Before(t.expires) {
+		return t.transport, nil
+	}
+	t, err := h.newToken(ctx, ch, h.login(ctx, o.repo), o.scopes)
+	if err != nil {
+		return nil, err
+	}
+	h.tokens[key] = t
+	return t.transport, nil
+}
+
+func (h *host) newToken(ctx context.Context, ch *transport.Challenge, login credential, scopes []string) (token, error) {
+	realm, err := h.realm(ch)
+	if err != nil {
+		return token{}, &Error{
+			Kind: Server, Registry: h.registry, Err: err,
+			Text: fmt.Sprintf("%s names a token server that is not to be trusted: %v", h.registry, err),
+		}
+	}
+	tok := &transport.Token{Token: login.RegistryToken}
+	if tok.Token == "" {
+		// The library lets no registry but one at the same address name a token
+		// server at a private address. Companies have just that, so each token server
+		// counts as a registry of its own here.
+		server, err := name.NewRegistry(realm.Host)
+		if err == nil {
+			tok, err = transport.Exchange(ctx, server, login, wire{host: h}, scopes, ch)
+		}
+		if err != nil {
+			return token{}, h.tokenError(realm, err)
+		}
+	}
+	life := defaultTokenLife
+	if tok.ExpiresIn > 0 {
+		life = time.Duration(tok.ExpiresIn) * time.Second
+	}
+	tok.Token = cmp.Or(tok.Token, tok.AccessToken)
+	t, err := transport.FromToken(h.address, login, pieces{h}, ch, tok)
+	if err != nil { // that rule again: if this token is refused, [host.try] gets another
+		bearer := authn.FromConfig(authn.AuthConfig{RegistryToken: tok.Token})
+		t, err = transport.FromToken(h.address, bearer, pieces{h}, &transport.Challenge{}, nil)
+	}
+	// Renewed a little early, because it has to arrive before it expires.
+	return token{t, time.Now().Add(life * 9 / 10)}, err
+}
+
+// tokenError tells a token server's nonsense from what it may well say.
+func (h *host) tokenError(realm *url.URL, err error) error {
+	var (
+		answer *transport.Error
+		known  *Error
+		failed *url.Error
+	)
+	if errors.As(err, &known) || errors.As(err, &answer) && answer.StatusCode != http.StatusNotFound || errors.As(err, &failed) {
+		return err
+	}
+	return &Error{
+		Kind: Server, Registry: h.registry, Err: err, transient: true,
+		Text: fmt.Sprintf("the answer of %s's token server %s cannot be used: %s", h.registry, realm.Host, printable(err.Error())),
 	}
 }
 
-func (a *auth) release() { <-a.lock }
-
-// header returns the Authorization header for a request of c, "" as long as the
-// registry has not asked for one.
-func (a *auth) header(ctx context.Context, c *call) (string, error) {
-	if err := a.acquire(ctx); err != nil {
-		return "", err
+// realm refuses token servers that a login must not be sent to: without TLS,
+// unless the registry has none either, and on link-local addresses.
+func (h *host) realm(ch *transport.Challenge) (*url.URL, error) {
+	u, err := url.Parse(ch.Parameters["realm"])
+	switch {
+	case err != nil:
+		return nil, err
+	case u.Scheme != "https" && (u.Scheme != "http" || !ch.Insecure):
+		return nil, fmt.Errorf("%q is not an https address", u)
+	case isLinkLocal(u):
+		return nil, fmt.Errorf("%q is a link-local address", u)
 	}
-	defer a.release()
-	switch a.challenge.scheme {
-	case "basic":
-		login := a.login(ctx, c.repository)
-		if login.user == "" && login.password == "" {
-			return "", nil
-		}
-		return basic(login), nil
-	case "bearer":
-		return a.bearer(ctx, c)
-	}
-	return "", nil
+	return u, nil
 }
 
-// refused learns from an answer of 401 to a request that was sent with the
-// Authorization header sent. It tells whether another try has a chance.
-func (a *auth) refused(ctx context.Context, c *call, resp *http.Response, sent string) (bool, error) {
-	ch, ok := pickChallenge(resp.Header.Values("WWW-Authenticate"))
-	if !ok {
-		return false, nil
+// forget makes the next operation with these scopes begin with the first
+// question.
+func (h *host) forget(ctx context.Context, scopes []string) {
+	select {
+	case h.lock <- struct{}{}:
+		delete(h.tokens, strings.Join(scopes, " "))
+		h.mu.Lock()
+		h.challenge = nil
+		h.mu.Unlock()
+		<-h.lock
+	case <-ctx.Done():
 	}
-	if err := a.acquire(ctx); err != nil {
-		return false, err
-	}
-	defer a.release()
-	if ch.scheme == "bearer" {
-		if err := a.host.checkRealm(ch.realm); err != nil {
-			return false, &Error{
-				Kind: Server, Registry: a.host.registry, Subject: c.subject,
-				Text: fmt.Sprintf("%s names a token server that is not to be trusted: %v", a.host.registry, err),
-			}
-		}
-		if ch.scope != "" && !slices.Contains(c.scopes, ch.scope) {
-			// Some token servers look at the first scope only.
-			c.scopes = slices.Insert(slices.Clone(c.scopes), 0, ch.scope)
-		}
-		if t, ok := a.tokens[scopeKey(c)]; ok && "Bearer "+t.value == sent {
-			delete(a.tokens, scopeKey(c)) // it expired, or was revoked
-		}
-	}
-	a.challenge = ch
-	return sent == "" || ch.scheme == "bearer", nil
 }
 
 // login returns the credential for a repository, and remembers it. The lock must
 // be held, so that helpers are not asked twice.
-func (a *auth) login(ctx context.Context, repository string) credential {
-	if c, ok := a.known(repository); ok {
+func (h *host) login(ctx context.Context, repo name.Repository) credential {
+	if c, ok := h.known(repo); ok {
 		return c
 	}
-	c := a.host.client.logins.find(ctx, a.host.registry, repository)
+	c := h.client.logins.find(ctx, h.registry, repo.RepositoryStr())
 	if ctx.Err() == nil {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.logins[repository] = c
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.logins[repo.RepositoryStr()] = c
 	}
 	return c
 }
 
 // known returns what login has found. The lock need not be held.
-func (a *auth) known(repository string) (credential, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	c, ok := a.logins[repository]
+func (h *host) known(repo name.Repository) (credential, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c, ok := h.logins[repo.RepositoryStr()]
 	return c, ok
 }
-
-func (a *auth) bearer(ctx context.Context, c *call) (string, error) {
-	key := scopeKey(c)
-	if t, ok := a.tokens[key]; ok && time.Now().Before(t.expires) {
-		return "Bearer " + t.value, nil
-	}
-	login := a.login(ctx, c.repository)
-	if login.bearer != "" {
-		return "Bearer " + login.bearer, nil
-	}
-	t, err := a.fetchToken(ctx, c, login)
-	if err != nil {
-		return "", err
-	}
-	a.tokens[key] = t
-	return "Bearer " + t.value, nil
-}
-
-// fetchToken asks the token server, by GET with the login or, for an identity
-// token, by OAuth2's POST.
-func (a *auth) fetchToken(ctx context.Context, c *call, login credential) (token, error) {
-	realm, err := url.Parse(a.challenge.realm)
-	if err != nil {
-		return token{}, err
-	}
-	ask := &call{
-		method: http.MethodGet, url: realm, open: true,
-		subject: c.subject, repository: c.repository, login: &login,
-		header: http.Header{},
-	}
-	if login.identity != "" {
-		form := url.Values{
-			"grant_type": {"refresh_token"}, "refresh_token": {login.identity},
-			"service": {a.challenge.service}, "scope": {strings.Join(c.scopes, " ")},
-			"client_id": {a.host.client.opt.UserAgent},
-		}
-		ask.method = http.MethodPost
-		ask.header.Set("Content-Type", "application/x-www-form-urlencoded")
-		ask.body = newBytes([]byte(form.Encode()))
-	} else {
-		query := realm.Query()
-		query["scope"] = c.scopes
-		if a.challenge.service != "" {
-			query.Set("service", a.challenge.service)
-		}
-		if login.user != "" {
-			query.Set("account", login.user)
-			ask.header.Set("Authorization", basic(login))
-		}
-		realm.RawQuery = query.Encode()
-	}
-	resp, err := a.host.do(ctx, ask, http.StatusOK)
-	if err != nil {
-		return token{}, err
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		Token       string `json:"token"`
-		AccessToken string `json:"access_token"`
-		ExpiresIn   int    `json:"expires_in"`
-	}
-	err = json.NewDecoder(http.MaxBytesReader(nil, resp.Body, maxToken)).Decode(&answer)
-	value := cmp.Or(answer.Token, answer.AccessToken)
-	if err == nil && value == "" {
-		err = fmt.Errorf("it gave no token")
-	}
-	if err != nil {
-		return token{}, &Error{
-			Kind: Server, Registry: a.host.registry, Subject: c.subject, Err: err, transient: true,
-			Text: fmt.Sprintf("the answer of %s's token server %s cannot be used: %v", a.host.registry, realm.Host, err),
-		}
-	}
-	life := defaultTokenLife
-	if answer.ExpiresIn > 0 {
-		life = time.Duration(answer.ExpiresIn) * time.Second
-	}
-	// Renewed a little early, because it has to arrive before it expires.
-	return token{value: value, expires: time.Now().Add(life * 9 / 10)}, nil
-}
-
-// checkRealm refuses token servers that a login must not be sent to: without
-// TLS, unless the registry has none either, and on link-local addresses, where
-// clouds keep their machines' secrets.
-func (h *host) checkRealm(realm string) error {
-	u, err := url.Parse(realm)
-	if err != nil {
-		return err
-	}
-	if u.Scheme != "https" && (u.Scheme != "http" || !h.plain.Load()) {
-		return fmt.Errorf("%q is not an https address", realm)
-	}
-	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && addr.IsLinkLocalUnicast() {
-		return fmt.Errorf("%q is a link-local address", realm)
-	}
-	return nil
-}
-
-func basic(login credential) string {
-	var r http.Request
-	r.Header = http.Header{}
-	r.SetBasicAuth(login.user, login.password)
-	return r.Header.Get("Authorization")
-}
-
-func scopeKey(c *call) string { return strings.Join(c.scopes, " ") }

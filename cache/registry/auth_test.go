@@ -2,6 +2,7 @@ package registry
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -86,7 +87,7 @@ func TestTokenIsKept(t *testing.T) {
 		t.Errorf("asked for tokens: %q", got)
 	}
 	if diff := cmp.Diff(5, len(srv.Requests("POST "))+len(srv.Requests("GET /v2/"))); diff != "" {
-		t.Error(diff) // a refused POST, a POST, three GETs
+		t.Error(diff) // a ping, a POST, three GETs
 	}
 }
 
@@ -190,7 +191,6 @@ func TestAuthErrors(t *testing.T) {
 			"denied",
 			func(s *registrytest.Server) {
 				s.RequireBasic("me", "secret")
-				s.Inject("GET /v2/app/", 1, registrytest.Status(401, "WWW-Authenticate", "Basic"))
 				s.Inject("GET /v2/app/", -1, registrytest.Refuse(403, "DENIED", "requested access to the resource is denied"))
 			},
 			func(host string) env { return login(host, "me", "secret") },
@@ -200,10 +200,38 @@ func TestAuthErrors(t *testing.T) {
 		{
 			"token server elsewhere, in the clear",
 			func(s *registrytest.Server) {
-				s.Inject("GET /v2/app/", -1, registrytest.Status(401, "WWW-Authenticate", `Bearer realm="http://169.254.169.254/latest"`))
+				s.Inject("GET /v2/", -1, registrytest.Status(401, "WWW-Authenticate", `Bearer realm="http://169.254.169.254/latest"`))
 			},
 			func(host string) env { return login(host, "me", "secret") },
 			Server, subject + `: HOST names a token server that is not to be trusted: "http://169.254.169.254/latest" is a link-local address`, "",
+		},
+		{
+			"token server that speaks Docker Hub's dialect",
+			func(s *registrytest.Server) {
+				s.RequireToken("me", "secret")
+				s.Inject("GET /token", -1, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+					w.WriteHeader(http.StatusUnauthorized)
+					io.WriteString(w, `{"details":"account is locked"}`)
+				})
+			},
+			func(host string) env { return login(host, "me", "secret") },
+			Auth, subject + `: HOST refused the login of user "me": account is locked`,
+			"that login is from $DOCKER_AUTH_CONFIG; " + logIn,
+		},
+		{
+			"no registry",
+			func(s *registrytest.Server) { s.Inject("GET /v2/", -1, registrytest.Status(404)) },
+			func(host string) env { return env{} },
+			Server, subject + ": HOST is no registry: it has no /v2/", "check the registry's name",
+		},
+		{
+			"no token server",
+			func(s *registrytest.Server) {
+				s.RequireToken("me", "secret")
+				s.Inject("GET /token", -1, registrytest.Status(404))
+			},
+			func(host string) env { return env{} },
+			Server, subject + ": the answer of HOST's token server HOST cannot be used: GET http://HOST/token?scope=repository%3Aapp%3Apull&service=registrytest: unexpected status code 404 Not Found", "",
 		},
 		{
 			"token server with nonsense",
@@ -212,7 +240,7 @@ func TestAuthErrors(t *testing.T) {
 				s.Inject("GET /token", -1, registrytest.Status(200))
 			},
 			func(host string) env { return login(host, "me", "secret") },
-			Server, subject + ": the answer of HOST's token server HOST cannot be used: EOF", "",
+			Server, subject + ": the answer of HOST's token server HOST cannot be used: unexpected end of JSON input", "",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -253,33 +281,77 @@ func TestRedirectKeepsLoginBack(t *testing.T) {
 	}
 }
 
-func TestPickChallenge(t *testing.T) {
+// A token that expires between the requests of an upload is renewed, and what
+// the refused request carried is sent again.
+func TestTokenExpiresDuringUpload(t *testing.T) {
 	for _, tc := range []struct {
-		name    string
-		headers []string
-		want    challenge
-		ok      bool
+		name, match string
+		blob        bool
 	}{
-		{"none", nil, challenge{}, false},
-		{"basic", []string{`Basic realm="x"`}, challenge{scheme: "basic", realm: "x"}, true},
-		{"bare", []string{`Basic`}, challenge{scheme: "basic"}, true},
-		{
-			"bearer", []string{`Bearer realm="https://a/b?c=d",service="s",scope="repository:x:pull,push"`},
-			challenge{"bearer", "https://a/b?c=d", "s", "repository:x:pull,push"}, true,
-		},
-		{
-			"loose", []string{`bearer  Realm = "https://a" , service=s ,scope="a\"b", error="x"`},
-			challenge{"bearer", "https://a", "s", `a"b`}, true,
-		},
-		{"without realm", []string{`Bearer service="s"`}, challenge{}, false},
-		{"unknown first", []string{`Negotiate`, `Basic realm="x"`}, challenge{scheme: "basic", realm: "x"}, true},
-		{"unclosed", []string{`Basic realm="x`}, challenge{scheme: "basic", realm: "x"}, true},
+		{"before the content", "PATCH /uploads/", true},
+		{"before the end", "PUT /uploads/", true},
+		{"before the manifest", "PUT /manifests/", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, ok := pickChallenge(tc.headers)
-			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(challenge{})); diff != "" || ok != tc.ok {
-				t.Errorf("%v\n%s", ok, diff)
+			srv := registrytest.New(t)
+			srv.RequireToken("me", "secret")
+			client, _ := testClient(t, Options{Getenv: login(srv.Host, "me", "secret").get})
+			r := testRepository(t, client, srv.Host+"/app")
+			srv.Inject(tc.match, 1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				srv.Revoke()
+				next.ServeHTTP(w, r)
+			})
+			data, d := emptyIndex("x")
+			if tc.blob {
+				data, d = randomBlob(2 << 20)
 			}
+			put(t, r, d, data)
+			if got := srv.Requests("GET /token"); len(got) != 2 {
+				t.Errorf("asked for tokens: %q", got)
+			}
+			checkContent(t, testRepository(t, client, srv.Host+"/app"), d, data)
 		})
 	}
+}
+
+// Token servers may be at other private addresses than their registry.
+func TestTokenServerElsewhere(t *testing.T) {
+	srv := registrytest.New(t)
+	srv.RequireToken("me", "secret")
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r2 := r.Clone(r.Context())
+		r2.RequestURI, r2.URL.Scheme, r2.URL.Host = "", "http", srv.Host
+		resp, err := http.DefaultTransport.RoundTrip(r2)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		w.WriteHeader(resp.StatusCode)
+		io.Copy(w, resp.Body)
+	}))
+	defer elsewhere.Close()
+	srv.Inject("GET /v2/", -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		next.ServeHTTP(&movedRealm{w, elsewhere.URL}, r)
+	})
+	client, _ := testClient(t, Options{Getenv: login(srv.Host, "me", "secret").get})
+	r := testRepository(t, client, srv.Host+"/app")
+	blob, d := randomBlob(5000)
+	put(t, r, d, blob)
+	checkContent(t, r, d, blob)
+	srv.Revoke()
+	checkContent(t, r, d, blob)
+}
+
+// movedRealm names another token server.
+type movedRealm struct {
+	http.ResponseWriter
+	server string
+}
+
+func (w *movedRealm) WriteHeader(code int) {
+	if code == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="`+w.server+`/token",service="registrytest"`)
+	}
+	w.ResponseWriter.WriteHeader(code)
 }

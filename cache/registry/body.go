@@ -1,12 +1,10 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"sync"
 	"time"
 )
@@ -33,21 +31,50 @@ func (w *watch) end() {
 	w.cancel(nil)
 }
 
+// watchedUpload is the body of a request.
+type watchedUpload struct {
+	body io.ReadCloser
+	size int64
+	left int64
+	w    *watch
+}
+
+func (b *watchedUpload) Read(p []byte) (int, error) {
+	b.w.pause() // whoever provides the body may take its time
+	n, err := b.body.Read(p)
+	b.left -= int64(n)
+	if b.left > 0 {
+		b.w.allow(b.w.policy.stall)
+	} else {
+		b.w.allow(b.w.policy.stall + time.Duration(b.size>>20)*b.w.policy.perMiB)
+	}
+	return n, err
+}
+
+func (b *watchedUpload) Close() error { return b.body.Close() }
+
 // watchedBody is the body of an answer.
 type watchedBody struct {
-	body  io.ReadCloser
-	cause func() error
-	w     *watch
+	body io.ReadCloser
+	host *host
+	size int64 // negative if unknown
+	n    int64 // bytes read
+	ctx  context.Context
+	w    *watch
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
 	b.w.allow(b.w.policy.stall)
 	n, err := b.body.Read(p)
 	b.w.pause()
-	if err != nil && err != io.EOF && errors.Is(b.cause(), errStalled) {
+	b.n += int64(n)
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	if errors.Is(context.Cause(b.ctx), errStalled) {
 		err = errStalled
 	}
-	return n, err
+	return n, broken(b.host.registry, "", b.n, b.size, err)
 }
 
 func (b *watchedBody) Close() error {
@@ -74,10 +101,6 @@ type source struct {
 	err   error // of r
 }
 
-func newBytes(data []byte) *source {
-	return newSource(bytes.NewReader(data), int64(len(data)), nil)
-}
-
 func newSource(r io.Reader, size int64, progress func(int64)) *source {
 	s := &source{size: size, r: r, progress: progress}
 	if seeker, ok := r.(io.Seeker); ok {
@@ -90,23 +113,8 @@ func newSource(r io.Reader, size int64, progress func(int64)) *source {
 	return s
 }
 
-// attach makes the source the body of req, from its beginning.
-func (s *source) attach(req *http.Request, w *watch) error {
-	open := func() (io.ReadCloser, error) { return s.begin(w) }
-	body, err := open()
-	if err != nil {
-		return err
-	}
-	req.ContentLength = s.size
-	req.Body, req.GetBody = body, open // net/http sends it again after a redirect
-	if s.size == 0 {
-		req.Body, req.GetBody = http.NoBody, nil
-	}
-	return nil
-}
-
 // begin begins a new pass, which ends the one before.
-func (s *source) begin(w *watch) (*sourcePass, error) {
+func (s *source) begin() (io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pass++
@@ -121,7 +129,7 @@ func (s *source) begin(w *watch) (*sourcePass, error) {
 		}
 	}
 	s.n = 0
-	return &sourcePass{s: s, w: w, pass: s.pass}, nil
+	return &sourcePass{s: s, pass: s.pass}, nil
 }
 
 // errOnce is why a body cannot be sent again.
@@ -150,11 +158,11 @@ func (s *source) failure() error {
 }
 
 // read reads for one pass.
-func (s *source) read(pass int, buf []byte) (n int, left int64, err error) {
+func (s *source) read(pass int, buf []byte) (n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if pass != s.pass {
-		return 0, 0, errReplaced
+		return 0, errReplaced
 	}
 	n, err = s.r.Read(buf)
 	s.n += int64(n)
@@ -168,30 +176,16 @@ func (s *source) read(pass int, buf []byte) (n int, left int64, err error) {
 	if n > 0 && s.progress != nil {
 		s.progress(s.n)
 	}
-	return n, s.size - s.n, err
+	return n, err
 }
 
 // sourcePass is one pass over a source.
 type sourcePass struct {
 	s    *source
-	w    *watch // may be nil
 	pass int
 }
 
-func (p *sourcePass) Read(buf []byte) (int, error) {
-	if p.w == nil {
-		n, _, err := p.s.read(p.pass, buf)
-		return n, err
-	}
-	p.w.pause()
-	n, left, err := p.s.read(p.pass, buf)
-	if left > 0 {
-		p.w.allow(p.w.policy.stall)
-	} else {
-		p.w.allow(p.w.policy.stall + time.Duration(p.s.size>>20)*p.w.policy.perMiB)
-	}
-	return n, err
-}
+func (p *sourcePass) Read(buf []byte) (int, error) { return p.s.read(p.pass, buf) }
 
 // Close is net/http's; the reader is not ours to close.
 func (p *sourcePass) Close() error { return nil }

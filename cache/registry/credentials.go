@@ -1,9 +1,7 @@
 package registry
 
 import (
-	"cmp"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,36 +14,39 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/google/go-containerregistry/pkg/authn"
 )
 
-// hubKey is what Docker Hub is called in configuration files and by helpers.
-const hubKey = "https://index.docker.io/v1/"
-
-// credential is what a registry is told about who asks. The zero value asks
-// anonymously.
+// credential is what a registry is told about who asks, as an
+// [authn.Authenticator]. The zero value asks anonymously.
 type credential struct {
-	user, password string
-	identity       string // an OAuth2 refresh token, to be exchanged for a bearer token
-	bearer         string // a bearer token, to be sent as it is
-	source         string // where it was found
-	trouble        string // why some place could not be asked
+	authn.AuthConfig
+	source  string // where it was found
+	trouble string // why some place could not be asked
 }
 
-func (c credential) empty() bool {
-	return c.user == "" && c.password == "" && c.identity == "" && c.bearer == ""
-}
+var _ authn.Authenticator = credential{}
+
+// Authorization returns what the library is to show for us.
+func (c credential) Authorization() (*authn.AuthConfig, error) { return &c.AuthConfig, nil }
+
+func (c credential) empty() bool { return c.AuthConfig == authn.AuthConfig{} }
 
 func (c credential) who() string {
 	switch {
 	case c.empty():
 		return "anonymous users"
-	case c.user == "" || c.identity != "" || c.bearer != "":
+	case c.Username == "" || c.IdentityToken != "" || c.RegistryToken != "":
 		return "the holder of this token"
 	}
-	return fmt.Sprintf("user %q", c.user)
+	return fmt.Sprintf("user %q", c.Username)
 }
 
-// logins finds credentials where docker and podman keep them. The first of these
+// logins finds credentials where docker and podman keep them. It is no
+// [authn.DefaultKeychain], because that reads one file only, knows neither
+// $DOCKER_AUTH_CONFIG nor credentials for a part of a registry's repositories,
+// and fails for every registry if the file or a helper does. The first of these
 // places that knows the registry wins; in it, the longest prefix of
 // "registry/repository" does:
 //
@@ -70,17 +71,9 @@ type logins struct {
 type authFile struct {
 	path string
 
-	Auths       map[string]authEntry `json:"auths"`
-	CredsStore  string               `json:"credsStore"`
-	CredHelpers map[string]string    `json:"credHelpers"`
-}
-
-type authEntry struct {
-	Auth          string `json:"auth"` // base64 of "user:password"
-	Username      string `json:"username"`
-	Password      string `json:"password"`
-	IdentityToken string `json:"identitytoken"`
-	RegistryToken string `json:"registrytoken"`
+	Auths       map[string]json.RawMessage `json:"auths"` // authn.AuthConfig each; some may be malformed
+	CredsStore  string                     `json:"credsStore"`
+	CredHelpers map[string]string          `json:"credHelpers"`
 }
 
 // find returns the credential for a repository, or an empty one.
@@ -159,12 +152,12 @@ func (l *logins) inFile(ctx context.Context, f authFile, registry, repository st
 			if normalKey(name) != key {
 				continue
 			}
-			c, err := f.Auths[name].credential()
-			if err != nil {
-				return c, fmt.Errorf("%s: %q: %w", f.path, name, err)
+			c := credential{source: f.path}
+			if err := json.Unmarshal(f.Auths[name], &c.AuthConfig); err != nil {
+				return credential{}, fmt.Errorf("%s: %q: %w", f.path, name, err)
 			}
+			c.Auth = "" // says the same as the user name and the password
 			if !c.empty() {
-				c.source = f.path
 				return c, nil
 			}
 		}
@@ -176,7 +169,7 @@ func (l *logins) inFile(ctx context.Context, f authFile, registry, repository st
 		return credential{}, nil
 	}
 	if registry == dockerHub {
-		registry = hubKey
+		registry = authn.DefaultAuthKey
 	}
 	return l.ask(ctx, f.CredsStore, registry)
 }
@@ -189,28 +182,11 @@ func normalKey(key string) string {
 	}
 	key = strings.TrimSuffix(key, "/")
 	host, path, _ := strings.Cut(key, "/")
-	if host == "index.docker.io" || host == hubHost {
+	if isHub(host) {
 		host = dockerHub
 	}
 	if path == "" || host == dockerHub && path == "v1" {
 		return host
 	}
 	return host + "/" + path
-}
-
-func (e authEntry) credential() (credential, error) {
-	c := credential{user: e.Username, password: e.Password, identity: e.IdentityToken, bearer: e.RegistryToken}
-	if e.Auth == "" {
-		return c, nil
-	}
-	data, err := base64.StdEncoding.DecodeString(e.Auth)
-	if err != nil {
-		data, err = base64.RawStdEncoding.DecodeString(e.Auth)
-	}
-	user, password, ok := strings.Cut(string(data), ":")
-	if err != nil || !ok {
-		return credential{}, errors.New("auth is not the base64 of user:password")
-	}
-	c.user, c.password = cmp.Or(c.user, user), cmp.Or(c.password, strings.TrimRight(password, "\x00"))
-	return c, nil
 }

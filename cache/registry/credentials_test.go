@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/authn"
 )
 
 // writeFiles makes files below a new directory, which it returns.
@@ -68,11 +69,11 @@ func TestLoginPlaces(t *testing.T) {
 	} {
 		l := &logins{getenv: tc.env.get, log: slog.New(slog.DiscardHandler)}
 		got := l.find(t.Context(), tc.registry, "app")
-		if got.user != tc.user {
-			t.Errorf("%s: got user %q from %s, want %q", tc.registry, got.user, got.source, tc.user)
+		if got.Username != tc.user {
+			t.Errorf("%s: got user %q from %s, want %q", tc.registry, got.Username, got.source, tc.user)
 		}
-		if tc.user != "" && got.password != "pw" {
-			t.Errorf("%s: got password %q", tc.registry, got.password)
+		if tc.user != "" && got.Password != "pw" {
+			t.Errorf("%s: got password %q", tc.registry, got.Password)
 		}
 	}
 }
@@ -107,8 +108,8 @@ func TestLoginKeys(t *testing.T) {
 				getenv: env{"DOCKER_AUTH_CONFIG": tc.config, "XDG_RUNTIME_DIR": t.TempDir()}.get,
 				log:    slog.New(slog.DiscardHandler),
 			}
-			if got := l.find(t.Context(), tc.registry, tc.repository); got.user != tc.want {
-				t.Errorf("got user %q, want %q", got.user, tc.want)
+			if got := l.find(t.Context(), tc.registry, tc.repository); got.Username != tc.want {
+				t.Errorf("got user %q, want %q", got.Username, tc.want)
 			}
 		})
 	}
@@ -146,13 +147,13 @@ esac
 		registry string
 		want     credential
 	}{
-		{"docker.io", credential{user: "hub", password: "pw", source: "docker-credential-store"}},
-		{"r1.io", credential{identity: "identity", source: "docker-credential-store"}},
-		{"r2.io", credential{user: "file", password: "pw", source: config}},
+		{"docker.io", credential{AuthConfig: authn.AuthConfig{Username: "hub", Password: "pw"}, source: "docker-credential-store"}},
+		{"r1.io", credential{AuthConfig: authn.AuthConfig{IdentityToken: "identity"}, source: "docker-credential-store"}},
+		{"r2.io", credential{AuthConfig: authn.AuthConfig{Username: "file", Password: "pw"}, source: config}},
 		{"r3.io", credential{trouble: "docker-credential-broken: no display: exit status 3"}},
 		{"r4.io", credential{trouble: "docker-credential-missing: executable file not found in $PATH"}},
 		{"r5.io", credential{trouble: "docker-credential-odd: invalid character 'h' looking for beginning of value"}},
-		{"r6.io", credential{trouble: config + `: "r6.io": auth is not the base64 of user:password`}},
+		{"r6.io", credential{trouble: config + `: "r6.io": unable to decode auth field: illegal base64 data at input byte 0`}},
 		{"r7.io", credential{trouble: `"docker-credential-../docker-credential-store" is no credential helper`}},
 		{"r8.io", credential{}},
 	} {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lamina/cache"
@@ -16,11 +18,13 @@ import (
 // counts as a first failure again.
 const freshStart = 1 << 20
 
-// download begins to read what c asks for.
-func (r *Repository) download(ctx context.Context, c *call, d ocispec.Descriptor) (io.ReadCloser, error) {
-	p := &pull{repo: r, c: c, want: d, policy: r.host.client.policy, done: ctx.Err}
+// download begins to read what o is about. The library's own reading of blobs
+// begins at the beginning only, so this makes the requests itself, over the
+// library's transport.
+func (r *Repository) download(ctx context.Context, o *op, d ocispec.Descriptor) (io.ReadCloser, error) {
+	p := &pull{repo: r, o: o, want: d, done: ctx.Err}
 	p.fetch = func(from int64) (io.ReadCloser, error) { return p.get(ctx, from) }
-	p.pause = func(try int, err error) error { return p.policy.pause(ctx, try, err) }
+	p.pause = func(try int, err error) error { return r.host.client.policy.pause(ctx, try, err) }
 	body, err := p.fetch(0)
 	if err != nil {
 		return nil, err
@@ -37,7 +41,7 @@ type blob struct {
 
 func (b *blob) Read(p []byte) (int, error) {
 	n, err := b.verified.Read(p)
-	return n, b.pull.repo.corrupt(b.pull.c.subject, err)
+	return n, b.pull.repo.corrupt(b.pull.o.subject, err)
 }
 
 // Seek goes back to the beginning, so that an upload that broke can start again.
@@ -46,7 +50,7 @@ func (b *blob) Seek(offset int64, whence int) (int64, error) {
 		return b.pull.n, nil
 	}
 	if whence != io.SeekStart || offset != 0 {
-		return 0, fmt.Errorf("seek in %s: %w", b.pull.c.subject, errors.ErrUnsupported)
+		return 0, fmt.Errorf("seek in %s: %w", b.pull.o.subject, errors.ErrUnsupported)
 	}
 	b.pull.drop()
 	b.pull.n = 0
@@ -68,10 +72,9 @@ func (r *Repository) corrupt(subject string, err error) error {
 
 // pull reads content to its end, over as many connections as it takes.
 type pull struct {
-	repo   *Repository
-	c      *call
-	want   ocispec.Descriptor
-	policy policy
+	repo *Repository
+	o    *op
+	want ocispec.Descriptor
 
 	// These hold the context of whoever opened the blob.
 	fetch func(from int64) (io.ReadCloser, error)
@@ -114,17 +117,19 @@ func (p *pull) Read(buf []byte) (int, error) {
 func (p *pull) mend(err error) error {
 	p.drop()
 	if done := p.done(); done != nil {
-		return fmt.Errorf("%s: %w", p.c.subject, done)
+		return fmt.Errorf("%s: %w", p.o.subject, done)
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
+	} else if e := (*Error)(nil); errors.As(err, &e) {
+		err = e.Err // which counts the bytes of one connection only
 	}
 	if p.n-p.mark >= freshStart {
 		p.broken = 0
 	}
 	p.broken++
-	p.repo.host.client.opt.Log.Debug("download broke", "what", p.c.subject, "at", p.n, "error", err)
-	return p.pause(p.broken, broken(p.repo.name.Registry, p.c.subject, p.n, p.want.Size, err))
+	p.repo.host.client.opt.Log.Debug("download broke", "what", p.o.subject, "at", p.n, "error", err)
+	return p.pause(p.broken, broken(p.repo.name.Registry, p.o.subject, p.n, p.want.Size, err))
 }
 
 func (p *pull) drop() {
@@ -137,17 +142,35 @@ func (p *pull) drop() {
 // get requests the content from an offset on (distribution-spec, "Pulling blobs";
 // RFC 9110, section 14).
 func (p *pull) get(ctx context.Context, from int64) (io.ReadCloser, error) {
-	c := *p.c
-	c.header = p.c.header.Clone()
-	if from > 0 {
-		if c.header == nil {
-			c.header = http.Header{}
-		}
-		c.header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, p.want.Size-1))
+	u := url.URL{Scheme: p.repo.lib.Scheme(), Host: p.repo.lib.RegistryStr()}
+	kind := "blobs"
+	if isManifest(p.want.MediaType) {
+		kind = "manifests"
 	}
-	resp, err := p.repo.host.do(ctx, &c, http.StatusOK, http.StatusPartialContent)
+	req, err := http.NewRequest(http.MethodGet, u.JoinPath("v2", p.repo.lib.RepositoryStr(), kind, p.want.Digest.String()).String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if kind == "manifests" {
+		req.Header.Set("Accept", p.want.MediaType)
+	}
+	if from > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, p.want.Size-1))
+	}
+	var resp *http.Response
+	err = p.repo.host.try(ctx, p.o, func(ctx context.Context, t http.RoundTripper) error {
+		var err error
+		if resp, err = (&http.Client{Transport: t}).Do(req.Clone(ctx)); err != nil {
+			return err
+		}
+		err = transport.CheckError(resp, http.StatusOK, http.StatusPartialContent)
+		if err != nil {
+			resp.Body.Close()
+		}
+		return err
+	})
 	if e := (*Error)(nil); errors.As(err, &e) && e.status == http.StatusRequestedRangeNotSatisfiable {
-		return nil, damaged(p.repo.name.Registry, p.c.subject, &cache.CorruptError{Want: p.want, Size: from})
+		return nil, damaged(p.repo.name.Registry, p.o.subject, &cache.CorruptError{Want: p.want, Size: from})
 	}
 	if err != nil {
 		return nil, err
@@ -165,14 +188,14 @@ func (p *pull) position(resp *http.Response, from int64) error {
 		var first int64
 		if _, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-", &first); err != nil || first != from {
 			return &Error{
-				Kind: Server, Registry: p.repo.name.Registry, Subject: p.c.subject,
+				Kind: Server, Registry: p.repo.name.Registry, Subject: p.o.subject,
 				Text: fmt.Sprintf("%s answered with another range than asked for, %q", p.repo.name.Registry, printable(resp.Header.Get("Content-Range"))),
 			}
 		}
 		return nil
 	}
 	if size := resp.ContentLength; size >= 0 && size != p.want.Size {
-		return damaged(p.repo.name.Registry, p.c.subject, &cache.CorruptError{Want: p.want, Size: size})
+		return damaged(p.repo.name.Registry, p.o.subject, &cache.CorruptError{Want: p.want, Size: size})
 	}
 	// A registry may know no ranges, and begin at the beginning. If this breaks,
 	// reading does so too.

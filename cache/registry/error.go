@@ -7,8 +7,9 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"lamina/cache"
 )
@@ -45,10 +46,10 @@ type Error struct {
 	Hint     string // what the user can do about it; may be empty
 	Err      error  // the cause, if it was not an answer of the registry
 
-	transient bool          // worth another try
-	after     time.Duration // but not before so much time has passed
-	status    int           // of the answer, if there was one
-	codes     []string      // the registry's error codes in it
+	transient bool                  // worth another try
+	after     time.Duration         // but not before so much time has passed
+	status    int                   // of the answer, if there was one
+	codes     []transport.ErrorCode // the registry's error codes in it
 }
 
 func (e *Error) Error() string { return e.Subject + ": " + e.Text }
@@ -64,12 +65,6 @@ func (e *Error) Is(target error) bool {
 		return target == fs.ErrPermission
 	}
 	return false
-}
-
-// says tells whether the answer had one of these error codes (distribution-spec,
-// "Error Codes").
-func (e *Error) says(codes ...string) bool {
-	return slices.ContainsFunc(codes, func(c string) bool { return slices.Contains(e.codes, c) })
 }
 
 // errStalled is the cause when a request is given up because nothing moves.
@@ -90,7 +85,7 @@ func unreachable(registry, subject string, err error) *Error {
 	switch {
 	case errors.Is(err, http.ErrSchemeMismatch):
 		e.transient = false
-		e.Hint = "it speaks plain HTTP: give it a certificate, or allow it as an insecure registry"
+		e.Hint = "it speaks plain HTTP, which is trusted on this machine's loopback interface only: give it a certificate"
 	case errors.As(err, &certificate):
 		e.transient = false
 		e.Hint = fmt.Sprintf("if you trust it, put its CA's certificate into /etc/docker/certs.d/%s/ca.crt", registry)

@@ -181,3 +181,14 @@ func TestRedirectOutOfTLS(t *testing.T) {
 	checkError(t, err, srv.Host, Server,
 		"blob sha256:ccf8d16789cf of HOST/app: HOST redirects from https to http, at storage.invalid", "")
 }
+
+// Where clouds keep their machines' secrets, no registry keeps its blobs.
+func TestRedirectToLinkLocal(t *testing.T) {
+	srv := registrytest.New(t)
+	client, _ := testClient(t, Options{})
+	srv.Inject("GET /blobs/", -1, registrytest.Redirect("http", "169.254.169.254"))
+	_, d := randomBlob(5000)
+	_, err := testRepository(t, client, srv.Host+"/app").Open(t.Context(), d)
+	checkError(t, err, srv.Host, Server,
+		"blob sha256:ccf8d16789cf of HOST/app: HOST redirects to a link-local address, 169.254.169.254", "")
+}

@@ -3,49 +3,79 @@ package registry
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/docker/docker-credential-helpers/client"
+	"github.com/docker/docker-credential-helpers/credentials"
+	"github.com/google/go-containerregistry/pkg/authn"
 )
 
 // identityUser is the user name by which a helper says that its secret is an
 // identity token.
 const identityUser = "<token>"
 
-// ask runs docker-credential-<helper> get: the server's name on its standard
-// input, {"Username", "Secret"} on its output. That it knows nothing of the
-// server is no error.
+// ask gets the credential for a server from a helper. That it knows nothing of
+// the server is no error.
 func (l *logins) ask(ctx context.Context, helper, server string) (credential, error) {
 	name := "docker-credential-" + helper
 	path, err := l.lookPath(name)
 	if err != nil {
 		return credential{}, err
 	}
-	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, "get")
-	cmd.Stdin = strings.NewReader(server)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.WaitDelay = time.Second // for grandchildren that keep the pipes open
-	if err := cmd.Run(); err != nil {
-		// Helpers complain on either stream, and say this when they have nothing.
-		said := strings.TrimSpace(stdout.String() + " " + stderr.String())
-		if strings.Contains(said, "credentials not found") {
-			return credential{}, nil
-		}
-		return credential{}, fmt.Errorf("%s: %w", strings.TrimSuffix(name+": "+printable(said), ": "), err)
-	}
-	var answer struct{ Username, Secret string }
-	if err := json.Unmarshal(stdout.Bytes(), &answer); err != nil {
+	p := &program{ctx: ctx, path: path}
+	answer, err := client.Get(p.start, server)
+	switch {
+	case credentials.IsErrCredentialsNotFound(err) || credentials.IsErrCredentialsNotFoundMessage(p.complaint()):
+		return credential{}, nil
+	case p.err != nil: // which says more than what client makes of it
+		return credential{}, fmt.Errorf("%s: %w", strings.TrimSuffix(name+": "+printable(p.complaint()), ": "), p.err)
+	case err != nil:
 		return credential{}, fmt.Errorf("%s: %w", name, err)
 	}
-	c := credential{user: answer.Username, password: answer.Secret, source: name}
+	c := credential{AuthConfig: authn.AuthConfig{Username: answer.Username, Password: answer.Secret}, source: name}
 	if answer.Username == identityUser {
-		c = credential{identity: answer.Secret, source: name}
+		c.AuthConfig = authn.AuthConfig{IdentityToken: answer.Secret}
 	}
 	return c, nil
+}
+
+// program runs a helper as [client.Shell] does, except that a context ends it
+// and that what it complains about does not go past us to the terminal.
+type program struct {
+	ctx            context.Context
+	path           string
+	cmd            *exec.Cmd
+	stdout, stderr bytes.Buffer
+	err            error // of running it
+}
+
+func (p *program) start(args ...string) client.Program {
+	p.cmd = exec.CommandContext(p.ctx, p.path, args...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	p.cmd.WaitDelay = time.Second // for grandchildren that keep the pipes open
+	return p
+}
+
+// Input implements [client.Program].
+func (p *program) Input(r io.Reader) { p.cmd.Stdin = r }
+
+// Output implements [client.Program].
+func (p *program) Output() ([]byte, error) {
+	p.err = p.cmd.Run()
+	return p.stdout.Bytes(), p.err
+}
+
+// complaint is what the program said when it failed; helpers use either stream.
+func (p *program) complaint() string {
+	if p.err == nil {
+		return ""
+	}
+	return strings.TrimSpace(p.stdout.String() + " " + p.stderr.String())
 }
 
 // lookPath finds a program by the PATH of our environment.

@@ -1,37 +1,33 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
-	"slices"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lamina/cache"
 )
 
-// Docker's own forms of OCI's index and manifest.
-const (
-	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
-)
-
 // maxManifest is the largest manifest that is handled. Registries need not take
 // more than 4 MiB (distribution-spec, "Pushing Manifests").
 const maxManifest = 8 << 20
 
-func manifestTypes() []string {
-	return []string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, dockerIndex, dockerManifest}
-}
-
 // isManifest tells what registries keep among the manifests.
-func isManifest(mediaType string) bool { return slices.Contains(manifestTypes(), mediaType) }
+func isManifest(mediaType string) bool {
+	t := types.MediaType(mediaType)
+	return t.IsIndex() || t.IsImage()
+}
 
 // readManifest reads and verifies all of a manifest.
 func readManifest(r io.Reader, d ocispec.Descriptor) ([]byte, error) {
@@ -41,101 +37,77 @@ func readManifest(r io.Reader, d ocispec.Descriptor) ([]byte, error) {
 	return io.ReadAll(cache.Verify(io.NopCloser(r), d))
 }
 
-func (r *Repository) putManifest(ctx context.Context, c *call, d ocispec.Descriptor, data []byte) error {
-	c.header = http.Header{"Content-Type": {d.MediaType}}
-	c.body = newBytes(data)
-	resp, err := r.host.do(ctx, c, http.StatusCreated, http.StatusOK, http.StatusAccepted)
+// document is a manifest as the library sends it.
+type document struct {
+	d    ocispec.Descriptor
+	data []byte
+}
+
+func (m document) RawManifest() ([]byte, error)        { return m.data, nil }
+func (m document) MediaType() (types.MediaType, error) { return types.MediaType(m.d.MediaType), nil }
+
+func (r *Repository) putManifest(ctx context.Context, o *op, ref name.Reference, d ocispec.Descriptor, data []byte) error {
+	err := r.host.try(ctx, o, func(ctx context.Context, t http.RoundTripper) error {
+		return remote.Put(ref, document{d, data}, options(ctx, t)...)
+	})
 	if err != nil {
 		return err
-	}
-	discard(resp.Body)
-	if got := resp.Header.Get("Docker-Content-Digest"); got != "" && got != d.Digest.String() {
-		return &Error{
-			Kind: Server, Registry: r.name.Registry, Subject: c.subject,
-			Text: fmt.Sprintf("%s stored it as %s instead of %s", r.name.Registry, got, d.Digest),
-		}
 	}
 	r.remember(d.Digest, data)
 	return nil
 }
 
-// describe makes a descriptor of the headers of an answer, if they say enough.
-func describe(resp *http.Response) (ocispec.Descriptor, bool) {
-	d := ocispec.Descriptor{
-		MediaType: mediaType(resp),
-		Digest:    digest.Digest(resp.Header.Get("Docker-Content-Digest")),
-		Size:      resp.ContentLength,
+// resolve asks for the headers of a manifest, and reads it if they do not say
+// enough or the registry knows no HEAD.
+func (r *Repository) resolve(ctx context.Context, o *op, ref name.Reference) (ocispec.Descriptor, error) {
+	var found ocispec.Descriptor
+	err := r.host.try(ctx, o, func(ctx context.Context, t http.RoundTripper) error {
+		d, err := remote.Head(ref, options(ctx, t)...)
+		if err == nil {
+			found = describe(d)
+		}
+		return err
+	})
+	if e := (*Error)(nil); errors.As(err, &e) && e.Kind == Server && e.status < 500 {
+		return r.read(ctx, o, ref)
 	}
-	return d, isManifest(d.MediaType) && d.Digest.Validate() == nil && d.Size > 0
+	if err == nil && (!isManifest(found.MediaType) || found.Size == 0) {
+		return r.read(ctx, o, ref)
+	}
+	return found, err
 }
 
-func mediaType(resp *http.Response) string {
-	t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+func describe(d *v1.Descriptor) ocispec.Descriptor {
+	bare, _, err := mime.ParseMediaType(string(d.MediaType)) // there may be parameters
 	if err != nil {
-		return ""
+		bare = ""
 	}
-	return t
+	return ocispec.Descriptor{MediaType: bare, Digest: digest.Digest(d.Digest.String()), Size: d.Size}
 }
 
-// readNamed resolves a tag or digest by reading what it stands for.
-func (r *Repository) readNamed(ctx context.Context, ref string) (ocispec.Descriptor, error) {
-	c, err := r.callNamed(http.MethodGet, ref)
+// read resolves a reference by reading what it stands for.
+func (r *Repository) read(ctx context.Context, o *op, ref name.Reference) (ocispec.Descriptor, error) {
+	var got *remote.Descriptor
+	err := r.host.try(ctx, o, func(ctx context.Context, t http.RoundTripper) error {
+		var err error
+		got, err = remote.Get(ref, options(ctx, t)...)
+		return err
+	})
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	var (
-		resp *http.Response
-		data []byte
-	)
-	for try := 1; ; try++ {
-		resp, data, err = r.readOnce(ctx, c)
-		if err == nil {
-			break
-		}
-		if err := r.host.client.policy.pause(ctx, try, err); err != nil {
-			return ocispec.Descriptor{}, err
-		}
-	}
-	d := ocispec.Descriptor{MediaType: mediaType(resp), Digest: digest.FromBytes(data), Size: int64(len(data))}
-	if want := digest.Digest(ref); want.Validate() == nil {
-		d.Digest = want
-		if _, err := readManifest(bytes.NewReader(data), d); err != nil {
-			return ocispec.Descriptor{}, r.corrupt(c.subject, err)
-		}
-	}
+	d := describe(&got.Descriptor)
 	if !isManifest(d.MediaType) {
-		d.MediaType = sniff(data)
+		d.MediaType = sniff(got.Manifest)
 	}
 	if d.MediaType == "" {
 		return ocispec.Descriptor{}, &Error{
-			Kind: Server, Registry: r.name.Registry, Subject: c.subject,
-			Text: fmt.Sprintf("%s has no image under this name, but %q", r.name.Registry, printable(resp.Header.Get("Content-Type"))),
+			Kind: Server, Registry: r.name.Registry, Subject: o.subject,
+			Text: fmt.Sprintf("%s has no image under this name, but %q", r.name.Registry, printable(string(got.MediaType))),
 		}
 	}
-	r.remember(d.Digest, data)
+	r.remember(d.Digest, got.Manifest)
 	return d, nil
-}
-
-// readOnce reads the whole answer to c, a manifest.
-func (r *Repository) readOnce(ctx context.Context, c *call) (*http.Response, []byte, error) {
-	resp, err := r.host.do(ctx, c, http.StatusOK)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
-	switch {
-	case ctx.Err() != nil:
-		return nil, nil, fmt.Errorf("%s: %w", c.subject, context.Cause(ctx))
-	case err != nil:
-		return nil, nil, broken(r.name.Registry, c.subject, int64(len(data)), resp.ContentLength, err)
-	case len(data) > maxManifest:
-		return nil, nil, &Error{
-			Kind: Server, Registry: r.name.Registry, Subject: c.subject,
-			Text: fmt.Sprintf("%s has a manifest of more than %d bytes under this name", r.name.Registry, maxManifest),
-		}
-	}
-	return resp, data, nil
 }
 
 // sniff finds the media type of a manifest that came without one.

@@ -30,16 +30,24 @@ func TestConstantMemory(t *testing.T) {
 
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method {
+		case http.MethodHead:
+			w.WriteHeader(http.StatusNotFound)
 		case http.MethodGet:
+			if r.URL.Path == "/v2/" {
+				return
+			}
 			w.Header().Set("Content-Length", strconv.Itoa(size))
 			io.CopyN(w, zeros{}, size)
 		case http.MethodPost:
 			w.Header().Set("Location", "/upload")
 			w.WriteHeader(http.StatusAccepted)
-		case http.MethodPut:
+		case http.MethodPatch:
 			if n, _ := io.Copy(io.Discard, r.Body); n != size {
 				t.Errorf("%d bytes arrived", n)
 			}
+			w.Header().Set("Location", "/upload")
+			w.WriteHeader(http.StatusAccepted)
+		case http.MethodPut:
 			w.WriteHeader(http.StatusCreated)
 		}
 	}))

@@ -7,13 +7,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
 )
 
 const (
-	// dockerHub is what names call Docker Hub; hubHost is where it answers.
+	// dockerHub is what names call Docker Hub.
 	dockerHub = "docker.io"
-	hubHost   = "registry-1.docker.io"
 
 	defaultTag = "latest"
 
@@ -36,7 +36,9 @@ type Name struct {
 	Digest digest.Digest
 }
 
-// ParseName takes s apart by docker's rules: "debian" means
+// ParseName takes s apart by docker's rules. The library's own parser knows them
+// less well: it takes "a//b", "a/../b" and IDs for names, and knows no registry
+// without a dot.  "debian" means
 // docker.io/library/debian:latest, and the part before the first slash is a
 // registry if it has a dot, a colon or a capital in it, or is "localhost".
 func ParseName(s string) (Name, error) {
@@ -72,12 +74,12 @@ func parseName(s string) (Name, error) {
 		return Name{}, err
 	}
 	if n.Registry == dockerHub {
-		name := strings.TrimPrefix(n.Repository, "library/")
-		if isHex64(name) {
+		short := strings.TrimPrefix(n.Repository, "library/")
+		if isHex64(short) {
 			return Name{}, errors.New("64 hexadecimal digits are an image's ID, not a name")
 		}
-		if name != "" && !strings.Contains(name, "/") {
-			n.Repository = "library/" + name
+		if short != "" && !strings.Contains(short, "/") {
+			n.Repository = "library/" + short
 		}
 	}
 	if err := checkRepository(n.Repository); err != nil {
@@ -131,11 +133,14 @@ func splitRegistry(s string) (registry, repository string) {
 	if !ok || (!strings.ContainsAny(first, ".:") && first != "localhost" && first == strings.ToLower(first)) {
 		return dockerHub, s
 	}
-	if first == "index.docker.io" || first == hubHost {
+	if isHub(first) {
 		first = dockerHub
 	}
 	return first, rest
 }
+
+// isHub tells the addresses of Docker Hub, which people write instead of its name.
+func isHub(host string) bool { return host == name.DefaultRegistry || host == "registry-1.docker.io" }
 
 func checkRegistry(s string) error {
 	host := s

@@ -111,10 +111,9 @@ func TestDistribution(t *testing.T) {
 			checkContent(t, app, d, blob)
 
 			small, d := randomBlob(3<<20 + 77)
-			chunked := &push{repo: app, d: d, subject: "blob", src: newSource(bytes.NewReader(small), d.Size, nil), chunk: 1 << 20}
-			if err := chunked.send(ctx); err != nil {
-				t.Fatal(err)
-			}
+			app.host.piece.Store(1 << 20)
+			put(t, app, d, small)
+			app.host.piece.Store(0)
 			checkContent(t, app, d, small)
 
 			index, root := emptyIndex("one")

@@ -1,6 +1,5 @@
 // Package registry makes a repository of a registry usable as a
-// [cache.Repository], over the distribution API
-// (https://github.com/opencontainers/distribution-spec).
+// [cache.Repository], by google/go-containerregistry ("the library").
 //
 //	client := registry.New(registry.Options{Getenv: os.Getenv})
 //	name, err := registry.ParseName("debian:12") // docker.io/library/debian:12
@@ -11,14 +10,40 @@
 // Everything is tried again when that can help: after a broken connection, an
 // answer of 429 or 5xx, a token that expired. What fails nevertheless is an
 // [*Error], whose text and hint are meant for the user.
+//
+// The library does the talking: pings, challenges, tokens, manifests, uploads
+// and mounts. From top to bottom, an operation goes through
+//
+//	Repository       what is asked for
+//	host.try         tries all of it again
+//	remote           the library's requests
+//	transport        the library's proof of who asks
+//	pieces, wire     one request
+//	net/http
+//
+// These parts are ours, because the library has none, or has no way to change
+// its own:
+//
+//   - Downloads that go on where they broke: the library begins at the beginning.
+//   - Trying again: the library's waits cannot be ended and ignore Retry-After,
+//     and it does not notice connections on which nothing moves.
+//   - Uploads in pieces, for proxies that refuse large requests.
+//   - Finding credentials and reading names: see logins and [ParseName].
+//   - What keeps a login from plain HTTP at private addresses, where the library
+//     would try it, and from storage that a registry redirects to at another port
+//     of the same host.
+//   - Errors that people can do something about.
+//
+// What the library does not let us change: it asks for a blob before it sends
+// it, although the caller may just have done so; it reads manifests of up to 100
+// MiB into memory; and it refuses private addresses of other hosts where the
+// registry wants a blob to be uploaded, or a manifest to be read.
 package registry
 
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/url"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -99,11 +124,12 @@ func (c *Client) Repository(name Name) (*Repository, error) {
 	if name.Registry == "" || name.Repository == "" {
 		return nil, fmt.Errorf("image name %q has no repository", name)
 	}
+	h := c.host(name.Registry)
 	return &Repository{
 		name:      Name{Registry: name.Registry, Repository: name.Repository},
-		host:      c.host(name.Registry),
+		lib:       h.address.Repo(name.Repository),
+		host:      h,
 		progress:  c.opt.Progress,
-		sessions:  map[digest.Digest]*url.URL{},
 		manifests: map[digest.Digest][]byte{},
 	}, nil
 }
@@ -117,11 +143,4 @@ func (c *Client) host(registry string) *host {
 		c.hosts[registry] = h
 	}
 	return h
-}
-
-// discard reads the rest of a small body, so that its connection can be used
-// again, and closes it.
-func discard(body io.ReadCloser) {
-	io.Copy(io.Discard, io.LimitReader(body, maxErrorBody))
-	body.Close()
 }

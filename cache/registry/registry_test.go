@@ -229,6 +229,25 @@ func TestResolveWithoutHead(t *testing.T) {
 	}
 }
 
+func TestHasWithoutHead(t *testing.T) {
+	srv := registrytest.New(t)
+	client, _ := testClient(t, Options{})
+	r := testRepository(t, client, srv.Host+"/app")
+	data, there := emptyIndex("one")
+	put(t, r, there, data)
+	_, absent := emptyIndex("two")
+	srv.Inject("HEAD /manifests/", -1, registrytest.Status(405))
+	for d, want := range map[*ocispec.Descriptor]bool{&there: true, &absent: false} {
+		if ok, err := r.Has(t.Context(), *d); ok != want || err != nil {
+			t.Errorf("Has: %v, %v, want %v", ok, err, want)
+		}
+	}
+	srv.Inject("GET /manifests/", -1, registrytest.Status(405))
+	if ok, err := r.Has(t.Context(), there); ok || err == nil {
+		t.Errorf("Has of who knows what: %v, %v", ok, err)
+	}
+}
+
 func TestMount(t *testing.T) {
 	srv := registrytest.New(t)
 	srv.RequireToken("me", "secret")
@@ -252,7 +271,7 @@ func TestMount(t *testing.T) {
 	checkContent(t, app, d, blob)
 }
 
-// An upload that the registry opened instead of mounting is used.
+// An upload that the registry opened instead of mounting is not left behind.
 func TestPutAfterRefusedMount(t *testing.T) {
 	srv := registrytest.New(t)
 	client, _ := testClient(t, Options{})
@@ -261,10 +280,10 @@ func TestPutAfterRefusedMount(t *testing.T) {
 	if ok, err := r.Mount(t.Context(), d, srv.Host+"/other"); ok || err != nil {
 		t.Fatalf("Mount: %v, %v", ok, err)
 	}
-	put(t, r, d, blob)
-	if got := srv.Requests("POST "); len(got) != 1 {
-		t.Errorf("uploads opened: %q", got)
+	if opened, closed := srv.Requests("POST "), srv.Requests("DELETE /uploads/"); len(opened) != 1 || len(closed) != 1 {
+		t.Errorf("uploads opened: %q, closed: %q", opened, closed)
 	}
+	put(t, r, d, blob)
 	checkContent(t, r, d, blob)
 }
 

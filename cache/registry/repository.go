@@ -8,10 +8,12 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"slices"
 	"sync"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -22,14 +24,14 @@ import (
 // that Resolve and Tag take are tags. It is safe for concurrent use.
 type Repository struct {
 	name     Name
+	lib      name.Repository // as the library knows it
 	host     *host
 	progress cache.Progress
 
 	mu        sync.Mutex
-	writes    bool                       // it is asked for the right to push, too
-	sessions  map[digest.Digest]*url.URL // uploads that the registry has opened unasked
-	manifests map[digest.Digest][]byte   // that were sent or read; see remember
-	held      int                        // bytes in manifests
+	writes    bool                     // it is asked for the right to push, too
+	manifests map[digest.Digest][]byte // that were sent or read; see remember
+	held      int                      // bytes in manifests
 }
 
 // maxHeld is how many bytes of manifests are kept, to save requests.
@@ -42,89 +44,87 @@ func (r *Repository) Name() Name { return r.name }
 
 // Has tells whether the registry has the blob or manifest in this repository.
 func (r *Repository) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
-	c, err := r.callFor(http.MethodHead, d)
-	if err != nil {
+	if err := r.check(d); err != nil {
 		return false, err
 	}
-	asked := c.scopes
-	resp, err := r.host.do(ctx, c, http.StatusOK)
-	if login, _ := r.host.auth.known(r.name.Repository); errors.Is(err, fs.ErrPermission) && !login.empty() {
+	o := r.opFor(d)
+	err := r.look(ctx, o, d)
+	if login, _ := r.host.known(r.lib); errors.Is(err, fs.ErrPermission) && !login.empty() {
 		// Only who may push may know that a repository does not exist yet.
 		r.wantWrites()
-		if c.scopes = r.scopes(); !slices.Equal(c.scopes, asked) {
-			resp, err = r.host.do(ctx, c, http.StatusOK)
+		if again := r.opFor(d); !slices.Equal(again.scopes, o.scopes) {
+			err = r.look(ctx, again, d)
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
+	return err == nil, err
+}
+
+// look asks for a blob or manifest without getting it.
+func (r *Repository) look(ctx context.Context, o *op, d ocispec.Descriptor) error {
+	ref := r.lib.Digest(d.Digest.String())
+	if isManifest(d.MediaType) {
+		_, err := r.resolve(ctx, o, ref)
+		return err
 	}
-	discard(resp.Body)
-	return true, nil
+	return r.host.try(ctx, o, func(ctx context.Context, t http.RoundTripper) error {
+		l, err := remote.Layer(ref, options(ctx, t)...)
+		if err != nil {
+			return err
+		}
+		_, err = l.Size() // a HEAD request
+		return err
+	})
 }
 
 // Open returns the content of a blob or manifest; see [cache.Blobs]. When the
 // connection breaks, the reader goes on where it stopped. It can also seek, but
 // only back to its beginning.
 func (r *Repository) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	c, err := r.callFor(http.MethodGet, d)
-	if err != nil {
+	if err := r.check(d); err != nil {
 		return nil, err
 	}
 	if data := r.recall(d.Digest); int64(len(data)) == d.Size && data != nil {
 		return nopCloser{bytes.NewReader(data)}, nil
 	}
-	return r.download(ctx, c, d)
+	return r.download(ctx, r.opFor(d), d)
 }
 
 // Put stores a blob or a manifest, which then has no name but its digest; see
 // [cache.Blobs]. A blob whose reader cannot seek back to where it is now is sent
 // only once, unless it is small.
 func (r *Repository) Put(ctx context.Context, d ocispec.Descriptor, src io.Reader) error {
-	r.wantWrites()
-	c, err := r.callFor(http.MethodPut, d)
-	if err != nil {
+	if err := r.check(d); err != nil {
 		return err
 	}
+	r.wantWrites()
 	if !isManifest(d.MediaType) {
 		return r.upload(ctx, d, src)
 	}
+	o := r.opFor(d)
 	data, err := readManifest(src, d)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.subject, err)
+		return fmt.Errorf("%s: %w", o.subject, err)
 	}
-	return r.putManifest(ctx, c, d, data)
+	return r.putManifest(ctx, o, r.lib.Digest(d.Digest.String()), d, data)
 }
 
 // Resolve returns the descriptor of what a tag, or a digest, stands for; see
 // [cache.Repository].
 func (r *Repository) Resolve(ctx context.Context, name string) (ocispec.Descriptor, error) {
-	c, err := r.callNamed(http.MethodHead, name)
+	o, ref, err := r.opNamed(name)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	resp, err := r.host.do(ctx, c, http.StatusOK)
-	if e := (*Error)(nil); errors.As(err, &e) && e.Kind == Server && e.status < 500 {
-		err = nil // it knows no HEAD
-	}
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	if resp != nil {
-		discard(resp.Body)
-		if d, ok := describe(resp); ok {
-			return d, nil
-		}
-	}
-	return r.readNamed(ctx, name)
+	return r.resolve(ctx, o, ref)
 }
 
 // Tag makes a tag stand for a manifest; see [cache.Repository].
 func (r *Repository) Tag(ctx context.Context, name string, root ocispec.Descriptor) error {
 	r.wantWrites()
-	c, err := r.callNamed(http.MethodPut, name)
+	o, ref, err := r.opNamed(name)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (r *Repository) Tag(ctx context.Context, name string, root ocispec.Descript
 			return err
 		}
 	}
-	return r.putManifest(ctx, c, root, data)
+	return r.putManifest(ctx, o, ref, root, data)
 }
 
 // Mount makes a blob of another repository of the same registry, in full
@@ -153,64 +153,55 @@ func (r *Repository) Mount(ctx context.Context, d ocispec.Descriptor, from strin
 	if other.Registry != r.name.Registry || other.Repository == r.name.Repository || isManifest(d.MediaType) {
 		return false, nil
 	}
-	return r.mount(ctx, d, other)
+	if err := r.check(d); err != nil {
+		return false, err
+	}
+	r.wantWrites()
+	return r.mount(ctx, d, r.host.address.Repo(other.Repository))
 }
 
-// callFor prepares a call about a blob or manifest.
-func (r *Repository) callFor(method string, d ocispec.Descriptor) (*call, error) {
+// check refuses descriptors that nothing can be asked for by.
+func (r *Repository) check(d ocispec.Descriptor) error {
 	if err := d.Digest.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: digest %q: %w", r.name.Origin(), d.Digest, err)
+		return fmt.Errorf("%s: digest %q: %w", r.name.Origin(), d.Digest, err)
 	}
 	if d.Size < 0 {
-		return nil, fmt.Errorf("%s: %s has the size %d", r.name.Origin(), d.Digest, d.Size)
+		return fmt.Errorf("%s: %s has the size %d", r.name.Origin(), d.Digest, d.Size)
 	}
+	return nil
+}
+
+// opFor prepares an operation on a blob or manifest.
+func (r *Repository) opFor(d ocispec.Descriptor) *op {
 	kind := "blob"
 	if isManifest(d.MediaType) {
 		kind = "manifest"
 	}
-	c := r.call(method, kind+"s/"+d.Digest.String())
-	c.subject = fmt.Sprintf("%s %s of %s", kind, short(d.Digest), r.name.Origin())
-	if kind == "manifest" {
-		c.header = http.Header{"Accept": {d.MediaType}}
-	}
-	return c, nil
+	return r.op(fmt.Sprintf("%s %s of %s", kind, short(d.Digest), r.name.Origin()))
 }
 
-// callNamed prepares a call about the manifest that a tag or digest stands for.
-func (r *Repository) callNamed(method, ref string) (*call, error) {
+// opNamed prepares an operation on the manifest that a tag or digest stands for.
+func (r *Repository) opNamed(ref string) (*op, name.Reference, error) {
 	named := r.name
 	if d := digest.Digest(ref); d.Validate() == nil {
 		named.Digest = d
-	} else if err := checkTag(ref); err != nil {
-		return nil, fmt.Errorf("%s: %w", r.name.Origin(), err)
-	} else {
-		named.Tag = ref
+		return r.op(named.String()), r.lib.Digest(ref), nil
 	}
-	c := r.call(method, "manifests/"+ref)
-	c.subject = named.String()
-	c.header = http.Header{"Accept": manifestTypes()}
-	return c, nil
+	if err := checkTag(ref); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", r.name.Origin(), err)
+	}
+	named.Tag = ref
+	return r.op(named.String()), r.lib.Tag(ref), nil
 }
 
-func (r *Repository) call(method, path string) *call {
-	return &call{
-		method:     method,
-		path:       "/v2/" + r.name.Repository + "/" + path,
-		subject:    r.name.Origin(),
-		repository: r.name.Repository,
-		scopes:     r.scopes(),
-	}
-}
-
-// scopes are the rights that are asked for (distribution, "Token Scope
-// Documentation").
-func (r *Repository) scopes() []string {
+func (r *Repository) op(subject string) *op {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	rights := transport.PullScope
 	if r.writes {
-		return []string{"repository:" + r.name.Repository + ":pull,push"}
+		rights = transport.PushScope
 	}
-	return []string{"repository:" + r.name.Repository + ":pull"}
+	return &op{subject: subject, repo: r.lib, scopes: []string{r.lib.Scope(rights)}}
 }
 
 // wantWrites has the right to push asked for from now on.

@@ -6,9 +6,57 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"syscall"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
 )
+
+// op is one operation on a repository, which may take several requests. All of
+// it is tried again.
+type op struct {
+	subject string // what it is about, for errors
+	repo    name.Repository
+	scopes  []string
+	src     *source // of what it uploads; nil for nothing
+}
+
+// try performs o until it succeeds, waiting between attempts, where that can
+// help. The library's own retries are not used: their waits know neither
+// contexts nor Retry-After.
+func (h *host) try(ctx context.Context, o *op, do func(context.Context, http.RoundTripper) error) error {
+	for try := 1; ; try++ {
+		a := &attempt{}
+		err := h.attempt(context.WithValue(ctx, attemptKey{}, a), o, do)
+		if err == nil {
+			return nil
+		}
+		err = h.explain(ctx, o, a, err)
+		if o.src != nil && !o.src.rewindable() {
+			return settled(err)
+		}
+		if e := (*Error)(nil); errors.As(err, &e) && e.status == http.StatusUnauthorized {
+			h.forget(ctx, o.scopes)
+			if a.reused {
+				try--
+				continue
+			}
+		}
+		if err := h.client.policy.pause(ctx, try, err); err != nil {
+			return settled(err)
+		}
+		h.client.opt.Log.Debug("registry operation is tried again", "try", try+1, "error", err)
+	}
+}
+
+func (h *host) attempt(ctx context.Context, o *op, do func(context.Context, http.RoundTripper) error) error {
+	t, err := h.authorized(ctx, o)
+	if err != nil {
+		return err
+	}
+	return do(ctx, t)
+}
 
 // policy is how patient we are.
 type policy struct {

@@ -35,19 +35,12 @@ func TestScheme(t *testing.T) {
 			}
 			client, _ := testClient(t, opt)
 			h := client.host("registry.test")
-			c, err := h.newClient()
+			c, err := h.newTransport()
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-				_, port, _ := net.SplitHostPort(address)
-				target, ok := tc.ports[port]
-				if !ok {
-					return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
-				}
-				return new(net.Dialer).DialContext(ctx, network, target)
-			}
-			h.http = func() (*http.Client, error) { return c, nil }
+			c.DialContext = leadTo(tc.ports)
+			h.http = func() (*http.Transport, error) { return c, nil }
 			_, err = testRepository(t, client, "registry.test/app").Has(t.Context(), d)
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 				t.Errorf("got %v, want %q", err, tc.want)
@@ -56,6 +49,38 @@ func TestScheme(t *testing.T) {
 	}
 	if len(secure.Requests("HEAD ")) != 1 {
 		t.Error("HTTPS was not used where it works")
+	}
+}
+
+// leadTo connects to the address that a port stands for.
+func leadTo(ports map[string]string) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		_, port, _ := net.SplitHostPort(address)
+		target, ok := ports[port]
+		if !ok {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		}
+		return new(net.Dialer).DialContext(ctx, network, target)
+	}
+}
+
+// The library would speak plain HTTP to private addresses.
+func TestSchemeAtPrivateAddress(t *testing.T) {
+	srv := registrytest.New(t)
+	client, _ := testClient(t, Options{})
+	h := client.host("10.1.2.3:5000")
+	c, err := h.newTransport()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.DialContext = leadTo(map[string]string{"5000": srv.Host})
+	h.http = func() (*http.Transport, error) { return c, nil }
+	_, err = client.Resolve(t.Context(), "10.1.2.3:5000/app")
+	checkError(t, err, "10.1.2.3:5000", Network,
+		"HOST/app:latest: cannot reach HOST: http: server gave HTTP response to HTTPS client",
+		"it speaks plain HTTP, which is trusted on this machine's loopback interface only: give it a certificate")
+	if got := srv.Requests(""); len(got) != 0 {
+		t.Errorf("was asked %q in the clear", got)
 	}
 }
 

@@ -8,42 +8,27 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-const (
-	// smallBlob is what is kept in memory, so that it can be sent again whatever
-	// reader it came from.
-	smallBlob = 1 << 20
+// smallBlob is what is kept in memory, so that it can be sent again whatever
+// reader it came from.
+const smallBlob = 1 << 20
 
-	// A proxy before a registry may refuse large requests. Chunks begin with the
-	// largest size here and are made smaller until they pass.
-	largestChunk  = 64 << 20
-	smallestChunk = 1 << 20
-)
-
-// upload sends a blob in one piece, because every registry takes that
-// (distribution-spec, "POST then PUT"); in chunks only if it is too large. What
-// breaks is begun anew: registries do not keep what arrived of a broken request.
-//
-//	POST  /v2/app/blobs/uploads/           202  Location: where
-//	PUT   where?digest=sha256:…            201
-//
-//	POST  /v2/app/blobs/uploads/           202  Location: where
-//	PATCH where    Content-Range: 0-99     202  Location: where next
-//	PATCH next     Content-Range: 100-149  202  Location: where last
-//	PUT   last?digest=sha256:…             201
+// upload sends a blob, unless the registry has it. What breaks is begun anew:
+// registries do not keep what arrived of a broken request.
 func (r *Repository) upload(ctx context.Context, d ocispec.Descriptor, from io.Reader) error {
-	c, err := r.callFor(http.MethodPut, d)
-	if err != nil {
-		return err
-	}
+	o := r.opFor(d)
 	if _, ok := from.(io.Seeker); !ok && d.Size <= smallBlob {
 		data, err := io.ReadAll(io.LimitReader(from, smallBlob+1))
 		if err != nil {
-			return fmt.Errorf("%s: %w", c.subject, err)
+			return fmt.Errorf("%s: %w", o.subject, err)
 		}
 		from = bytes.NewReader(data)
 	}
@@ -51,190 +36,80 @@ func (r *Repository) upload(ctx context.Context, d ocispec.Descriptor, from io.R
 	if r.progress != nil {
 		progress = func(done int64) { r.progress(d, done) }
 	}
-	u := &push{repo: r, d: d, subject: c.subject, src: newSource(from, d.Size, progress)}
-	defer u.src.end()
-	for try := 1; ; try++ {
-		err := u.send(ctx)
-		if err == nil {
+	o.src = newSource(from, d.Size, progress)
+	defer o.src.end()
+	err := r.host.try(ctx, o, func(ctx context.Context, t http.RoundTripper) error {
+		return remote.WriteLayer(r.lib, layer{d, o.src.begin}, options(ctx, t)...)
+	})
+	if err == nil && progress != nil {
+		progress(d.Size) // the registry may have had it
+	}
+	return err
+}
+
+// errNotMounted ends an upload that was meant to be a mount.
+var errNotMounted = errors.New("the blob was not mounted")
+
+// mount asks for a blob of another repository. If the registry does not have it
+// there, it opens an upload instead, which is closed again: the library has no
+// way to use it later.
+func (r *Repository) mount(ctx context.Context, d ocispec.Descriptor, from name.Repository) (bool, error) {
+	o := r.opFor(d)
+	o.scopes = append(o.scopes, from.Scope(transport.PullScope))
+	mounted := false
+	unsent := layer{d, func() (io.ReadCloser, error) { return nil, errNotMounted }}
+	err := r.host.try(ctx, o, func(ctx context.Context, t http.RoundTripper) error {
+		l := &remote.MountableLayer{Layer: unsent, Reference: from.Digest(d.Digest.String())}
+		err := remote.WriteLayer(r.lib, l, options(ctx, t)...)
+		if errors.Is(err, errNotMounted) {
+			r.abandon(ctx, t, attemptOf(ctx).opened.Load())
 			return nil
 		}
-		var e *Error
-		if !errors.As(err, &e) || !u.src.rewindable() {
-			return err
-		}
-		if e.status == http.StatusRequestEntityTooLarge && u.shrink() {
-			try--
-			continue
-		}
-		if err := r.host.client.policy.pause(ctx, try, err); err != nil {
-			return err
-		}
-		// Or only its answer got lost.
-		if ok, err := r.Has(ctx, d); err == nil && ok {
-			return nil
-		}
-	}
-}
-
-// push is a blob on its way up.
-type push struct {
-	repo    *Repository
-	d       ocispec.Descriptor
-	subject string
-	src     *source
-	chunk   int64 // size of the pieces; 0 is one piece
-}
-
-// shrink makes the pieces smaller, if they are not yet as small as sensible.
-func (u *push) shrink() bool {
-	next := int64(largestChunk)
-	if u.chunk > 0 {
-		next = u.chunk / 4
-	}
-	for next >= u.d.Size && next > smallestChunk {
-		next /= 4
-	}
-	if next < smallestChunk || next >= u.d.Size {
-		return false
-	}
-	u.chunk = next
-	return true
-}
-
-func (u *push) send(ctx context.Context) error {
-	where, smallest, err := u.repo.session(ctx, u.d, u.subject)
-	if err != nil {
+		mounted = err == nil
 		return err
-	}
-	if u.chunk > 0 {
-		return u.sendChunks(ctx, where, max(u.chunk, smallest))
-	}
-	return u.finish(ctx, where, u.src)
+	})
+	return mounted, err
 }
 
-// finish ends the upload at where with what is left of the body.
-func (u *push) finish(ctx context.Context, where *url.URL, body *source) error {
-	at := *where
-	if at.RawQuery != "" { // appended as it is, because it may be signed
-		at.RawQuery += "&"
+// abandon closes an upload, as far as the registry lets it.
+func (r *Repository) abandon(ctx context.Context, t http.RoundTripper, opened *url.URL) {
+	if opened == nil {
+		return
 	}
-	at.RawQuery += "digest=" + url.QueryEscape(u.d.Digest.String())
-	resp, err := u.do(ctx, http.MethodPut, &at, body, "", http.StatusCreated)
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, opened.String(), nil)
 	if err != nil {
-		return err
+		return
+	}
+	resp, err := (&http.Client{Transport: t}).Do(req)
+	if err != nil {
+		return
 	}
 	discard(resp.Body)
-	return nil
 }
 
-func (u *push) sendChunks(ctx context.Context, where *url.URL, size int64) error {
-	pass, err := u.src.begin(nil)
-	if err != nil {
-		return err
-	}
-	for at := int64(0); at < u.d.Size; at += size {
-		n := min(size, u.d.Size-at)
-		span := fmt.Sprintf("%d-%d", at, at+n-1)
-		body := newSource(io.LimitReader(pass, n), n, nil)
-		resp, err := u.do(ctx, http.MethodPatch, where, body, span, http.StatusAccepted, http.StatusNoContent)
-		body.end()
-		if failure := u.src.failure(); failure != nil {
-			err = fmt.Errorf("%s: %w", u.subject, failure)
-		}
-		if err != nil {
-			return err
-		}
-		discard(resp.Body)
-		if where, err = u.repo.location(resp); err != nil {
-			return err
-		}
-	}
-	return u.finish(ctx, where, newBytes(nil))
+// layer is a blob as the library knows it.
+type layer struct {
+	d    ocispec.Descriptor
+	open func() (io.ReadCloser, error)
 }
 
-// do sends one request of an upload, once: what has been sent cannot be told
-// from outside, so only the whole upload can be tried again.
-func (u *push) do(ctx context.Context, method string, at *url.URL, body *source, span string, want ...int) (*http.Response, error) {
-	c := u.repo.call(method, "")
-	c.url, c.subject, c.body, c.once = at, u.subject, body, true
-	c.header = http.Header{"Content-Type": {"application/octet-stream"}}
-	if span != "" {
-		c.header.Set("Content-Range", span)
-	}
-	resp, err := u.repo.host.do(ctx, c, want...)
-	if e := (*Error)(nil); errors.As(err, &e) {
-		// The registry may have lost or closed the upload behind our back.
-		e.transient = e.transient || e.says("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID") ||
-			e.status == http.StatusNotFound || e.status == http.StatusRequestedRangeNotSatisfiable
-	}
-	return resp, err
-}
+var _ v1.Layer = layer{}
 
-// session returns where to upload a blob to, and the smallest chunk allowed.
-func (r *Repository) session(ctx context.Context, d ocispec.Descriptor, subject string) (*url.URL, int64, error) {
-	r.mu.Lock()
-	opened := r.sessions[d.Digest]
-	delete(r.sessions, d.Digest)
-	r.mu.Unlock()
-	if opened != nil {
-		return opened, 0, nil
-	}
-	c := r.call(http.MethodPost, "blobs/uploads/")
-	c.subject = subject
-	resp, err := r.host.do(ctx, c, http.StatusAccepted)
-	if err != nil {
-		return nil, 0, err
-	}
-	discard(resp.Body)
-	smallest, err := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64)
-	if err != nil {
-		smallest = 0
-	}
-	where, err := r.location(resp)
-	return where, smallest, err
-}
+func (l layer) Digest() (v1.Hash, error)             { return v1.NewHash(l.d.Digest.String()) }
+func (l layer) DiffID() (v1.Hash, error)             { return v1.Hash{}, errors.ErrUnsupported }
+func (l layer) Compressed() (io.ReadCloser, error)   { return l.open() }
+func (l layer) Uncompressed() (io.ReadCloser, error) { return nil, errors.ErrUnsupported }
+func (l layer) Size() (int64, error)                 { return l.d.Size, nil }
+func (l layer) MediaType() (types.MediaType, error)  { return types.MediaType(l.d.MediaType), nil }
 
-// mount asks for a blob of another repository (distribution-spec, "Mounting a
-// blob from another repository").
-func (r *Repository) mount(ctx context.Context, d ocispec.Descriptor, from Name) (bool, error) {
-	r.wantWrites()
-	about, err := r.callFor(http.MethodPost, d)
-	if err != nil {
-		return false, err
+// options tell the library to use t for one operation, to try nothing again, and
+// to leave out no blob.
+func options(ctx context.Context, t http.RoundTripper) []remote.Option {
+	return []remote.Option{
+		remote.WithContext(ctx),
+		remote.WithTransport(t),
+		remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
+		remote.WithRetryPredicate(func(error) bool { return false }),
+		remote.WithNondistributable,
 	}
-	c := r.call(http.MethodPost, "blobs/uploads/")
-	c.subject = about.subject
-	c.query = url.Values{"mount": {d.Digest.String()}, "from": {from.Repository}}
-	c.scopes = append(c.scopes, "repository:"+from.Repository+":pull")
-	resp, err := r.host.do(ctx, c, http.StatusCreated, http.StatusAccepted)
-	if err != nil {
-		return false, err
-	}
-	discard(resp.Body)
-	if resp.StatusCode == http.StatusCreated {
-		return true, nil
-	}
-	// It would not, and opened an upload instead, which Put will use.
-	if where, err := r.location(resp); err == nil {
-		r.mu.Lock()
-		r.sessions[d.Digest] = where
-		r.mu.Unlock()
-	}
-	return false, nil
-}
-
-// location is where the registry says to go on. Behind a proxy that ends TLS,
-// registries may think that they speak plain HTTP.
-func (r *Repository) location(resp *http.Response) (*url.URL, error) {
-	u, err := resp.Location()
-	if err != nil {
-		return nil, &Error{
-			Kind: Server, Registry: r.name.Registry, Subject: r.name.Origin(), Err: err,
-			Text: fmt.Sprintf("%s does not say where to upload to", r.name.Registry),
-		}
-	}
-	if u.Scheme == "http" && resp.Request.URL.Scheme == "https" {
-		u.Scheme = "https"
-	}
-	return u, nil
 }
