@@ -106,9 +106,6 @@ func runRun(ctx context.Context, e *env, o runOptions, ref string, args []string
 	if err != nil {
 		return err
 	}
-	if err := run.Sweep(ctx); err != nil {
-		e.logger().Warn("containers of killed processes are left", "error", err)
-	}
 	img, err := runImage(ctx, e, eng, display, o, ref)
 	if err != nil {
 		return err
