@@ -59,6 +59,9 @@ func (s *Store) Tag(ctx context.Context, name string, root ocispec.Descriptor) e
 		return fmt.Errorf("tag %s: %w", name, err)
 	}
 	return s.updateIndex(ctx, func(roots []Named) []Named {
+		if slices.ContainsFunc(roots, func(n Named) bool { return n.Name == name && n.Root.Digest == root.Digest }) {
+			return roots // a build that changed nothing writes nothing
+		}
 		var old ocispec.Descriptor
 		roots = slices.DeleteFunc(roots, func(n Named) bool {
 			if n.Name == name {

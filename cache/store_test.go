@@ -114,6 +114,7 @@ func TestStoreNames(t *testing.T) {
 		{func() error { return s.Tag(ctx, "b", one) }, "a=one b=one"},
 		{func() error { return s.Tag(ctx, "a", two) }, "b=one a=two"},
 		{func() error { return s.Tag(ctx, "b", two) }, "a=two =one b=two"},
+		{func() error { return s.Tag(ctx, "a", two) }, "a=two =one b=two"},
 		{func() error { return s.Untag(ctx, "a") }, "=one b=two"},
 		{func() error { return s.Untag(ctx, "b") }, "=one =two"},
 		{func() error { return s.Forget(ctx, one.Digest) }, "=two"},
