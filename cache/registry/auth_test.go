@@ -281,6 +281,19 @@ func TestRedirectKeepsLoginBack(t *testing.T) {
 	}
 }
 
+// Some registries send their clients to others, with token servers of their own.
+func TestRedirectToAnotherRegistry(t *testing.T) {
+	front, back := registrytest.New(t), registrytest.New(t)
+	blob, d := randomBlob(5000)
+	open, _ := testClient(t, Options{})
+	put(t, testRepository(t, open, back.Host+"/app"), d, blob)
+	front.RequireTokenToPush("me", "secret")
+	back.RequireTokenToPush("you", "other")
+	front.Inject("GET /blobs/", -1, registrytest.Redirect("http", back.Host))
+	client, _ := testClient(t, Options{})
+	checkContent(t, testRepository(t, client, front.Host+"/app"), d, blob)
+}
+
 // A token that expires between the requests of an upload is renewed, and what
 // the refused request carried is sent again.
 func TestTokenExpiresDuringUpload(t *testing.T) {

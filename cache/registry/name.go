@@ -36,11 +36,12 @@ type Name struct {
 	Digest digest.Digest
 }
 
-// ParseName takes s apart by docker's rules. The library's own parser knows them
-// less well: it takes "a//b", "a/../b" and IDs for names, and knows no registry
-// without a dot.  "debian" means
+// ParseName takes s apart by docker's rules: "debian" means
 // docker.io/library/debian:latest, and the part before the first slash is a
 // registry if it has a dot, a colon or a capital in it, or is "localhost".
+//
+// go-containerregistry's own parser takes "a//b", "a/../b" and IDs for names,
+// knows no registry by its capital, and drops the tag of what has a digest too.
 func ParseName(s string) (Name, error) {
 	n, err := parseName(s)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -32,6 +33,7 @@ func (t wire) RoundTrip(in *http.Request) (*http.Response, error) {
 	inner, err := h.http()
 	if err != nil {
 		w.end()
+		closeBody(out)
 		return nil, &Error{Kind: Network, Registry: h.registry, Err: err, Text: err.Error()}
 	}
 	start := time.Now()
@@ -69,23 +71,45 @@ func (t wire) prepare(in *http.Request) (*http.Request, *watch, error) {
 		// behind a proxy that ends TLS guess it in what they answer.
 		out.URL.Scheme = h.scheme()
 	}
-	if in.Body != nil {
-		if in.GetBody != nil && err == nil {
-			// The library sends the same request again after it got a new token;
-			// what it has as a body may have been read.
-			in.Body.Close()
-			out.Body, err = in.GetBody()
-		}
-		if err == nil {
-			out.Body = &watchedUpload{body: out.Body, size: in.ContentLength, left: in.ContentLength, w: w}
-		} else {
-			in.Body.Close()
-		}
+	if err == nil && in.Body != nil && in.Body != http.NoBody {
+		err = attachBody(in, out, w)
 	}
 	if err != nil {
 		w.end()
+		closeBody(in)
 	}
 	return out, w, err
+}
+
+// attachBody makes what in carries the body of out, under w's watch. The library
+// sends the same request again after it got a new token; what it has as a body
+// may have been read by then.
+func attachBody(in, out *http.Request, w *watch) error {
+	watched := func(body io.ReadCloser) io.ReadCloser {
+		return &watchedUpload{body: body, size: in.ContentLength, left: in.ContentLength, w: w}
+	}
+	if in.GetBody == nil {
+		out.Body = watched(in.Body)
+		return nil
+	}
+	in.Body.Close()
+	out.GetBody = func() (io.ReadCloser, error) { // net/http uses it after a connection went stale
+		body, err := in.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		return watched(body), nil
+	}
+	var err error
+	out.Body, err = out.GetBody()
+	return err
+}
+
+// closeBody is what a transport owes a request that it does not make.
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
 }
 
 // redirected lets the registry send us elsewhere, to its storage, but keeps the
@@ -110,7 +134,9 @@ func (t wire) redirected(in, out *http.Request) error {
 			Text: fmt.Sprintf("%s redirects to a link-local address, %s", t.host.registry, in.URL.Host),
 		}
 	}
-	if in.URL.Host != first.URL.Host {
+	// What is not the first one's was asked for by the place we were sent to, and
+	// got by the library there.
+	if in.URL.Host != first.URL.Host && in.Header.Get("Authorization") == first.Header.Get("Authorization") {
 		out.Header.Del("Authorization")
 	}
 	return nil
