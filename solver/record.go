@@ -34,9 +34,7 @@ type Record struct {
 type RecordedInput struct {
 	Name string        `json:"name,omitempty"` // of the input's node
 	ID   digest.Digest `json:"id,omitempty"`   // its whole identity, unless it is live
-	// Read is what the operation reads of it, if not everything. The record
-	// under the key over whole inputs leaves Parts out; the one under the key
-	// over Read has them.
+	// Read is what the operation reads of it, if not everything.
 	Read Identity `json:"read,omitzero"`
 }
 
@@ -74,15 +72,4 @@ func remember(ctx context.Context, index cache.Index, k cache.Key, r *Record) {
 		panic("solver: record cannot be encoded: " + err.Error())
 	}
 	_ = index.Put(ctx, k, data)
-}
-
-// withoutParts is r as it is stored under its key over whole inputs.
-func (r Record) withoutParts() *Record {
-	inputs := make([]RecordedInput, len(r.Inputs))
-	for i, in := range r.Inputs {
-		in.Read.Parts = nil
-		inputs[i] = in
-	}
-	r.Inputs = inputs
-	return &r
 }

@@ -181,7 +181,7 @@ func (r *run) find(ctx context.Context) (Result, error) {
 		// executed the node while we waited for the lock.
 		if rec := lookup(ctx, r.opt.Index, r.worker, key); rec != nil {
 			if hasWhole && whole != key {
-				remember(ctx, r.opt.Index, whole, rec.withoutParts())
+				remember(ctx, r.opt.Index, whole, rec)
 			}
 			r.emit(Event{Status: Cached})
 			return rec.Result, nil
@@ -193,7 +193,7 @@ func (r *run) find(ctx context.Context) (Result, error) {
 	}
 	remember(ctx, r.opt.Index, key, rec)
 	if hasWhole && whole != key {
-		remember(ctx, r.opt.Index, whole, rec.withoutParts())
+		remember(ctx, r.opt.Index, whole, rec)
 	}
 	r.emit(Event{Status: Done})
 	return rec.Result, nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lamina/cache"
 	"lamina/snapshot"
@@ -44,12 +45,12 @@ func (w *fakeWorker) Narrow(_ context.Context, t Task) ([]Identity, error) {
 		if l, ok := in.Source.(Local); ok {
 			name = l.Name
 		}
-		read[i+1] = Identity{Digest: digest.FromString(w.content[name]), Parts: []Part{{name, w.content[name]}}}
+		read[i+1] = Identity{Digest: digest.FromString(w.content[name])}
 	}
 	return read, nil
 }
 
-func (w *fakeWorker) Execute(ctx context.Context, t Task, _ []Identity, out Output) ([]snapshot.Layer, error) {
+func (w *fakeWorker) Execute(ctx context.Context, t Task, read []Identity, out Output) ([]snapshot.Layer, error) {
 	label, d := labelOf(t.Node.Op)
 	w.mu.Lock()
 	w.executed = append(w.executed, label)
@@ -75,6 +76,11 @@ func (w *fakeWorker) Execute(ctx context.Context, t Task, _ []Identity, out Outp
 	}
 	if err := w.fail[label]; err != nil {
 		return nil, err
+	}
+	for i := range read {
+		if d := read[i].Digest; d != "" {
+			read[i].Parts = []ocispec.Descriptor{{Digest: d}}
+		}
 	}
 	return append(slices.Clone(t.Inputs[0].Layers), snapshot.Layer{ID: snapshot.ID(fmt.Sprintf("%s-%d", label, n))}), nil
 }
@@ -295,7 +301,7 @@ func TestSolveLiveSourceIsReadEachTime(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(rec.Inputs) != 2 || len(rec.Inputs[1].Read.Parts) != 1 || rec.Inputs[1].ID != "" {
+			if len(rec.Inputs) != 2 || len(rec.Inputs[1].Read.Parts) != 1 || rec.Inputs[1].Read.Parts[0].Digest != rec.Inputs[1].Read.Digest || rec.Inputs[1].ID != "" {
 				t.Errorf("record does not say what was read: %+v", rec.Inputs)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lamina/snapshot"
 )
@@ -33,16 +34,12 @@ type Task struct {
 type Identity struct {
 	// Digest identifies exactly what is read; empty means the whole input.
 	Digest digest.Digest `json:"digest,omitempty"`
-	// Parts say what the digest was made of, for people: a file each.
-	Parts []Part `json:"parts,omitempty"`
+	// Parts are blobs that list what the digest was made of, so that a miss can be
+	// explained. The worker makes and reads them; a record only refers to them, and
+	// nothing else needs them.
+	Parts []ocispec.Descriptor `json:"parts,omitempty"`
 	// Memo is the worker's own: Execute gets it back.
 	Memo any `json:"-"`
-}
-
-// Part is one named thing that went into a key.
-type Part struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
 }
 
 // Output is where an executing operation reports.
@@ -57,11 +54,12 @@ type Output interface {
 type Worker interface {
 	// Narrow identifies exactly what t reads of each of its inputs, one Identity
 	// for each, in order; nil if it reads all of all of them. It must not depend
-	// on anything but t's operation and the content of its inputs.
+	// on anything but t's operation and the content of its inputs. It is called for
+	// every build that reads a live source, so it is no place to make Parts.
 	Narrow(ctx context.Context, t Task) ([]Identity, error)
 
 	// Execute does the operation and returns its layers. read is what Narrow
-	// returned; if the inputs are not what they were then, the error is
+	// returned, in which it sets the Parts that Narrow left out; if the inputs are not what they were then, the error is
 	// ErrChanged and nothing is kept. On an error or when ctx ends, nothing of
 	// the operation is left, no process and no file.
 	Execute(ctx context.Context, t Task, read []Identity, out Output) ([]snapshot.Layer, error)

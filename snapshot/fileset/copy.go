@@ -23,9 +23,15 @@ type From struct {
 	// source is a build context, whose owners mean nothing in an image. What is
 	// unpacked keeps the owners of its archive.
 	ResetOwner bool
-	// Expect is the table that [Selection.Digest] returned. If it is set, copying
-	// something else fails with [ErrChanged].
-	Expect []Sum
+	// Expect is what [Selection.Digest] returned, which left owners out if they are
+	// not copied. If it is set, copying something else fails with [ErrChanged]: so
+	// what is copied is what was identified, whatever happened in between. Every
+	// byte is hashed for that as it is copied. That the file's status is what it
+	// was says less: who writes to a mapped file, or to one on a network's
+	// filesystem, need not change it.
+	Expect *Identity
+	// Table, if set, is called for each file that was copied, in order.
+	Table func(Sum) error
 }
 
 // CopyOptions say where files go and what becomes of their attributes.
@@ -70,13 +76,14 @@ func Copy(ctx context.Context, d *layer.Draft, base snapshot.Tree, from []From, 
 		}
 	}
 	for _, f := range from {
-		x := expectation{sums: f.Expect, on: f.Expect != nil}
-		for _, m := range f.Selection.matches {
-			if err := c.match(ctx, f, m, &x); err != nil {
+		f.ResetOwner = f.ResetOwner || opt.Owner != nil
+		x := newIdentifier(f.Table, f.Expect)
+		for i := range f.Selection.matches {
+			if err := c.match(ctx, f, &f.Selection.matches[i], x); err != nil {
 				return err
 			}
 		}
-		if err := x.finish(); err != nil {
+		if _, err := x.identity(f.Selection.paths); err != nil {
 			return err
 		}
 	}
@@ -108,7 +115,7 @@ type copier struct {
 }
 
 // match copies one match.
-func (c *copier) match(ctx context.Context, f From, m match, x *expectation) error {
+func (c *copier) match(ctx context.Context, f From, m *match, x *identifier) error {
 	if f.Unpack && m.entry.Kind == snapshot.File {
 		archive, err := isArchive(f.Selection.tree, m.name)
 		if err != nil {
@@ -118,11 +125,12 @@ func (c *copier) match(ctx context.Context, f From, m match, x *expectation) err
 			return c.unpack(ctx, f.Selection.tree, m, x)
 		}
 	}
+	x.match(m, false)
 	dst, err := c.destination(m)
 	if err != nil {
 		return err
 	}
-	err = walk(ctx, f.Selection.tree, m, func(it item) error {
+	err = walk(ctx, f.Selection.tree, *m, func(it item) error {
 		if it.isTop() {
 			return nil
 		}
@@ -136,7 +144,7 @@ func (c *copier) match(ctx context.Context, f From, m match, x *expectation) err
 
 // destination returns where m goes, whose parents, and for a directory itself,
 // then exist.
-func (c *copier) destination(m match) (string, error) {
+func (c *copier) destination(m *match) (string, error) {
 	// A name after a link that leads nowhere is made where the link leads.
 	first := path.Dir(c.opt.Dest)
 	if strings.HasSuffix(c.opt.Dest, "/") || strings.HasSuffix(c.opt.Dest, "/.") {
@@ -196,7 +204,7 @@ func (c *copier) time(own time.Time) time.Time {
 }
 
 // item copies one file or directory beneath dst.
-func (c *copier) item(ctx context.Context, f From, it item, dst string, x *expectation) error {
+func (c *copier) item(ctx context.Context, f From, it item, dst string, x *identifier) error {
 	name := path.Join(dst, it.rel)
 	old, err := c.target.lstat(name)
 	exists := err == nil
@@ -216,16 +224,13 @@ func (c *copier) item(ctx context.Context, f From, it item, dst string, x *expec
 	if err != nil {
 		return fmt.Errorf("copy %s: %w", it.name, err)
 	}
-	if !x.on {
-		return nil
-	}
 	sum, err := describe(f.Selection.tree, it, f.ResetOwner, func(item) (digest.Digest, error) {
 		return content, nil
 	})
 	if err != nil {
 		return err
 	}
-	return x.check(sum)
+	return x.file(it.below(), false, sum)
 }
 
 // write writes an item at name and returns the sum of a regular file.
@@ -266,39 +271,4 @@ func (c *copier) writeFile(
 		return "", err
 	}
 	return withXattrs(h.digest(), xattrs), nil
-}
-
-// expectation compares what is copied with what was identified, one after the
-// other, which is possible because both are walked in the same order.
-type expectation struct {
-	sums []Sum
-	on   bool
-}
-
-func (x *expectation) check(got Sum) error {
-	if !x.on {
-		return nil
-	}
-	if len(x.sums) == 0 {
-		return fmt.Errorf("%s: %w", got.Name, ErrChanged)
-	}
-	want := x.sums[0]
-	x.sums = x.sums[1:]
-	// Owners are not compared: they were left out if they are not copied.
-	got.UID, got.GID, want.UID, want.GID = 0, 0, 0, 0
-	if got == want {
-		return nil
-	}
-	name := got.Name
-	if compareWalk(want.Name, got.Name) < 0 {
-		name = want.Name // it is gone
-	}
-	return fmt.Errorf("%s: %w", name, ErrChanged)
-}
-
-func (x *expectation) finish() error {
-	if !x.on || len(x.sums) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", x.sums[0].Name, ErrChanged)
 }

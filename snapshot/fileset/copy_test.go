@@ -248,14 +248,30 @@ func TestCopy(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := selection(t, sourceTree(), strings.Fields(tc.paths)...)
-			_, table, err := s.Digest(t.Context(), Hash{}, DigestOptions{ResetOwner: tc.reset})
+			var identified, written []Sum
+			id, err := s.Digest(t.Context(), Hash{}, DigestOptions{
+				ResetOwner: tc.reset || tc.opt.Owner != nil, Table: appendTo(&identified),
+			})
 			must(t, err)
-			got, err := copied(t, baseTree(), []From{{Selection: s, ResetOwner: tc.reset, Expect: table}}, tc.opt)
+			got, err := copied(t, baseTree(), []From{{
+				Selection: s, ResetOwner: tc.reset, Expect: &id, Table: appendTo(&written),
+			}}, tc.opt)
 			must(t, err)
+			if diff := cmp.Diff(identified, written); diff != "" {
+				t.Errorf("the table is not that of the identity (-identified +copied):\n%s", diff)
+			}
 			if diff := cmp.Diff(lines(tc.want), got); diff != "" {
 				t.Errorf("the layer (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// appendTo returns a table in memory.
+func appendTo(sums *[]Sum) func(Sum) error {
+	return func(s Sum) error {
+		*sums = append(*sums, s)
+		return nil
 	}
 }
 
@@ -343,17 +359,25 @@ func TestCopyNoticesChanges(t *testing.T) {
 		{"mode", func(t fakeTree) { t["d/sub"] = dir(0o700) }, "d/sub: changed while it was being read"},
 		{"new file", func(t fakeTree) { t["d/more"] = file(0o644, "") }, "d/more: changed while it was being read"},
 		{"new file at the end", func(t fakeTree) { t["d/z"] = file(0o644, "") }, "d/z: changed while it was being read"},
-		{"file is gone", func(t fakeTree) { delete(t, "d/in") }, "d/in: changed while it was being read"},
-		{"last file is gone", func(t fakeTree) { delete(t, "d/sub/file") }, "d/sub/file: changed while it was being read"},
+		{"owner", func(t fakeTree) { t["d/in"] = t["d/in"].own(9, 9) }, "d/in: changed while it was being read"},
+		{"renamed file", func(t fakeTree) { t["d/i"] = t["d/in"]; delete(t, "d/in") }, "d/i: changed while it was being read"},
+		{"file is gone", func(t fakeTree) { delete(t, "d/in") }, "what was listed before d/sub: changed while it was being read"},
+		{"last file is gone", func(t fakeTree) { delete(t, "d/sub/file") }, "something in d: changed while it was being read"},
 		{"time", func(t fakeTree) { t["d/in"] = t["d/in"].at(time.Unix(1, 0)) }, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tree := sourceTree()
 			s := selection(t, tree, "d")
-			_, table, err := s.Digest(t.Context(), Hash{}, DigestOptions{})
+			id, err := s.Digest(t.Context(), Hash{}, DigestOptions{})
 			must(t, err)
 			tc.change(tree)
-			_, err = copied(t, fakeTree{}, []From{{Selection: s, Expect: table}}, CopyOptions{Dest: "/x"})
+			for _, known := range []Identity{id, {Digest: id.Digest}} {
+				_, err = copied(t, fakeTree{}, []From{{Selection: s, Expect: &known}}, CopyOptions{Dest: "/x"})
+				if errors.Is(err, ErrChanged) != (tc.want != "") {
+					t.Errorf("Copy = %v, want %s", err, tc.want)
+				}
+			}
+			_, err = copied(t, fakeTree{}, []From{{Selection: s, Expect: &id}}, CopyOptions{Dest: "/x"})
 			if tc.want == "" {
 				must(t, err)
 				return

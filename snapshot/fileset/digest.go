@@ -3,11 +3,9 @@ package fileset
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"hash"
 	"io"
-	"strings"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
@@ -19,10 +17,6 @@ import (
 // hashWorkers is how many files are hashed at once. More were measured to be
 // slower on two cores, and the disk is soon the limit elsewhere.
 const hashWorkers = 2
-
-// identityVersion begins every identity. Whoever changes what is hashed, or how,
-// changes it.
-const identityVersion = "lamina files 1\n"
 
 // Sums identifies regular files.
 type Sums interface {
@@ -53,73 +47,71 @@ func (Hash) Sum(ctx context.Context, t snapshot.Tree, name string, e snapshot.En
 	return withXattrs(h.digest(), xattrs), nil
 }
 
-// DigestOptions say what of a selection counts.
+// DigestOptions say what of a selection counts, and who is told about it.
 type DigestOptions struct {
 	// ResetOwner leaves owners out: what is copied belongs to somebody else.
 	ResetOwner bool
 	// Unpack counts only the content of tar archives, not their name, owner or
 	// mode: it will be unpacked.
 	Unpack bool
+	// Table, if set, is called for each file that is selected, in order.
+	Table func(Sum) error
 }
 
 // Digest identifies what is selected: equal digests mean that copying has equal
 // results. Paths below a selected directory count, but neither the path to it nor
 // its own attributes, since its contents are what is copied. A file's own name
-// counts, and times never do. The table names what was hashed, in order.
-func (s *Selection) Digest(
-	ctx context.Context, sums Sums, opt DigestOptions,
-) (digest.Digest, []Sum, error) {
-	l := listing{sel: s, sums: sums, opt: opt}
-	id := identity{h: sha256.New()}
-	id.h.Write([]byte(identityVersion))
-	starts := make([]int, 0, len(s.matches)+1)
-	for _, m := range s.matches {
-		starts = append(starts, len(l.table))
-		if err := l.add(ctx, m); err != nil {
-			return "", nil, err
+// counts, and times never do. It takes the same memory for any number of files.
+func (s *Selection) Digest(ctx context.Context, sums Sums, opt DigestOptions) (Identity, error) {
+	l := listing{sel: s, sums: sums, opt: opt, id: newIdentifier(opt.Table, nil)}
+	for i := range s.matches {
+		if err := l.add(ctx, &s.matches[i]); err != nil {
+			return Identity{}, err
 		}
 	}
-	if err := l.hash(ctx); err != nil {
-		return "", nil, err
+	if err := l.flush(ctx); err != nil {
+		return Identity{}, err
 	}
-	starts = append(starts, len(l.table))
-	for i, m := range s.matches {
-		archive := false
-		if opt.Unpack && m.entry.Kind == snapshot.File {
-			var err error
-			if archive, err = isArchive(s.tree, m.name); err != nil {
-				return "", nil, err
-			}
-		}
-		id.match(m, archive, l.table[starts[i]:starts[i+1]])
-	}
-	return digest.NewDigest(digest.SHA256, id.h), l.table, nil
+	return l.id.identity(s.paths)
 }
 
-// listing makes the table of a selection.
+// listing passes on to an identifier what a selection has. It collects some files
+// first, so that they can be hashed at the same time.
 type listing struct {
 	sel     *Selection
 	sums    Sums
 	opt     DigestOptions
-	table   []Sum
-	pending []pendingSum
+	id      *identifier
+	batch   []listed
+	pending []int // the places in batch that wait for their digest
 }
 
-// pendingSum is a file whose place in the table waits for its digest.
-type pendingSum struct {
-	item item
-	at   int
+// listed is one file of a listing, or the beginning of a match.
+type listed struct {
+	match   *match
+	archive bool
+	begins  bool
+	item    item
+	sum     Sum
 }
 
-// maxPending bounds what is remembered of files that are still to be hashed.
-const maxPending = 4096
+// maxBatch bounds what a listing collects.
+const maxBatch = 1024
 
-// add appends what m selects to the table.
-func (l *listing) add(ctx context.Context, m match) error {
+// add lists what m selects.
+func (l *listing) add(ctx context.Context, m *match) error {
+	archive := false
+	if l.opt.Unpack && m.entry.Kind == snapshot.File {
+		var err error
+		if archive, err = isArchive(l.sel.tree, m.name); err != nil {
+			return readError(m.name, err)
+		}
+	}
 	memory, _ := l.sums.(interface {
 		recall(snapshot.Tree, string, snapshot.Entry) (digest.Digest, bool)
 	})
-	return walk(ctx, l.sel.tree, m, func(it item) error {
+	l.batch = append(l.batch, listed{match: m, archive: archive, begins: true})
+	return walk(ctx, l.sel.tree, *m, func(it item) error {
 		if it.isTop() {
 			return nil
 		}
@@ -129,69 +121,40 @@ func (l *listing) add(ctx context.Context, m match) error {
 					return d, nil
 				}
 			}
-			l.pending = append(l.pending, pendingSum{item: it, at: len(l.table)})
+			l.pending = append(l.pending, len(l.batch))
 			return "", nil
 		})
-		l.table = append(l.table, sum)
-		if err == nil && len(l.pending) == maxPending {
-			err = l.hash(ctx)
+		if err != nil {
+			return err
 		}
-		return err
+		l.batch = append(l.batch, listed{match: m, archive: archive, item: it, sum: sum})
+		if len(l.batch) < maxBatch {
+			return nil
+		}
+		return l.flush(ctx)
 	})
 }
 
-// hash fills in the digests that are missing.
-func (l *listing) hash(ctx context.Context) error {
+// flush fills in the digests that are missing and passes on the batch.
+func (l *listing) flush(ctx context.Context) error {
 	err := inParallel(ctx, len(l.pending), func(ctx context.Context, i int) (err error) {
-		p := l.pending[i]
-		l.table[p.at].Digest, err = l.sums.Sum(ctx, l.sel.tree, p.item.name, p.item.entry)
+		f := &l.batch[l.pending[i]]
+		f.sum.Digest, err = l.sums.Sum(ctx, l.sel.tree, f.item.name, f.item.entry)
 		return err
 	})
-	l.pending = l.pending[:0]
-	return err
-}
-
-// identity encodes a selection into a hash, without ambiguity: every string is
-// preceded by its length.
-type identity struct {
-	h   hash.Hash
-	buf []byte
-}
-
-func (id *identity) match(m match, archive bool, sums []Sum) {
-	switch {
-	case archive:
-		id.buf = append(id.buf[:0], 'a')
-		id.buf = appendString(id.buf, string(sums[0].Digest))
-		id.h.Write(id.buf)
-		return
-	case m.entry.Kind == snapshot.Dir:
-		id.buf = append(id.buf[:0], 'd')
-	default:
-		id.buf = append(id.buf[:0], 'f')
-		id.buf = appendString(id.buf, m.base)
+	if err != nil {
+		return err
 	}
-	id.buf = binary.AppendUvarint(id.buf, uint64(len(sums)))
-	id.h.Write(id.buf)
-	for _, s := range sums {
-		rel := ""
-		if m.entry.Kind == snapshot.Dir {
-			rel = s.Name
-			if m.name != "." {
-				rel = strings.TrimPrefix(s.Name, m.name+"/")
-			}
+	for i := range l.batch {
+		f := &l.batch[i]
+		if f.begins {
+			l.id.match(f.match, f.archive)
+		} else if err := l.id.file(f.item.below(), f.archive, f.sum); err != nil {
+			return err
 		}
-		id.buf = appendString(id.buf[:0], rel)
-		id.buf = binary.AppendUvarint(id.buf, uint64(s.Mode))
-		id.buf = binary.AppendUvarint(id.buf, uint64(s.UID))
-		id.buf = binary.AppendUvarint(id.buf, uint64(s.GID))
-		id.buf = appendString(id.buf, string(s.Digest))
-		id.h.Write(id.buf)
 	}
-}
-
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	l.batch, l.pending = l.batch[:0], l.pending[:0]
+	return nil
 }
 
 // inParallel calls fn for 0 to n-1, some at a time.

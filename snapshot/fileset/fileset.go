@@ -4,8 +4,8 @@
 //	context, err := fileset.Host(dir)                       // a directory of this machine
 //	tree, err := fileset.Ignore(context, patterns)          // without what .dockerignore hides
 //	sel, err := fileset.Select(ctx, tree, []string{"*.go"}) // what a COPY names
-//	id, sums, err := sel.Digest(ctx, index, opt)            // same identity, same result
-//	err = fileset.Copy(ctx, draft, base, []fileset.From{{Selection: sel, Expect: sums}}, copyOpt)
+//	id, err := sel.Digest(ctx, index, opt)                  // same identity, same result
+//	err = fileset.Copy(ctx, draft, base, []fileset.From{{Selection: sel, Expect: &id}}, copyOpt)
 //
 // Nothing is mounted for it. Links in a destination are followed through the
 // stack of layers beneath, links in a source through the source's own tree, and

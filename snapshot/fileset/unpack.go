@@ -37,7 +37,7 @@ func isArchive(t snapshot.Tree, name string) (bool, error) {
 
 // unpack extracts the archive m into the destination, which is a directory whether
 // it ends in a slash or not.
-func (c *copier) unpack(ctx context.Context, t snapshot.Tree, m match, x *expectation) error {
+func (c *copier) unpack(ctx context.Context, t snapshot.Tree, m *match, x *identifier) error {
 	if err := c.mkdirAll(c.opt.Dest, 0o755); err != nil {
 		return err
 	}
@@ -62,7 +62,8 @@ func (c *copier) unpack(ctx context.Context, t snapshot.Tree, m match, x *expect
 	if err != nil {
 		return readError(m.name, err)
 	}
-	return x.check(Sum{
+	x.match(m, true)
+	return x.file("", true, Sum{
 		Name:   m.name,
 		Mode:   typeBits(snapshot.File) | m.entry.Mode,
 		Digest: withXattrs(h.digest(), xattrs),

@@ -60,9 +60,9 @@ func tarball(t testing.TB, members ...member) string {
 func added(t testing.TB, base snapshot.Tree, archive string, opt CopyOptions) (string, error) {
 	t.Helper()
 	s := selection(t, fakeTree{"t.tar": file(0o600, archive)}, "t.tar")
-	_, table, err := s.Digest(t.Context(), Hash{}, DigestOptions{ResetOwner: true, Unpack: true})
+	id, err := s.Digest(t.Context(), Hash{}, DigestOptions{ResetOwner: true, Unpack: true})
 	must(t, err)
-	return copied(t, base, []From{{Selection: s, Unpack: true, ResetOwner: true, Expect: table}}, opt)
+	return copied(t, base, []From{{Selection: s, Unpack: true, ResetOwner: true, Expect: &id}}, opt)
 }
 
 func TestUnpack(t *testing.T) {
@@ -270,10 +270,10 @@ func TestUnpackMany(t *testing.T) {
 func TestUnpackNoticesChanges(t *testing.T) {
 	tree := fakeTree{"t": file(0o600, tarball(t, tarFile("f", "f"))+"one")}
 	s := selection(t, tree, "t")
-	_, table, err := s.Digest(t.Context(), Hash{}, DigestOptions{Unpack: true})
+	id, err := s.Digest(t.Context(), Hash{}, DigestOptions{Unpack: true})
 	must(t, err)
 	tree["t"] = file(0o600, tarball(t, tarFile("f", "f"))+"two")
-	_, err = copied(t, fakeTree{}, []From{{Selection: s, Unpack: true, Expect: table}}, CopyOptions{Dest: "/"})
+	_, err = copied(t, fakeTree{}, []From{{Selection: s, Unpack: true, Expect: &id}}, CopyOptions{Dest: "/"})
 	if !errors.Is(err, ErrChanged) {
 		t.Errorf("Copy = %v", err)
 	}

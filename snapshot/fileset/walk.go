@@ -28,6 +28,15 @@ type item struct {
 // the contents are copied.
 func (it item) isTop() bool { return it.rel == "." && it.entry.Kind == snapshot.Dir }
 
+// below is the item's name in the selected directory, and nothing for a file that
+// is selected itself.
+func (it item) below() string {
+	if it.rel == "." {
+		return ""
+	}
+	return it.rel
+}
+
 type inode struct{ dev, ino uint64 }
 
 // walk calls fn for everything in m: a directory before what is in it, and that

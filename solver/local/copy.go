@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -14,11 +13,11 @@ import (
 	"lamina/solver"
 )
 
-// selected is what narrowCopy found, kept for copy: walking a context of many
-// files twice would cost as much again.
+// selected is what narrowCopy found, kept for copy: selecting twice would cost as
+// much again.
 type selected struct {
 	selection *fileset.Selection
-	sums      []fileset.Sum
+	identity  fileset.Identity
 }
 
 // narrowCopy identifies the files that op selects of each of its sources. The
@@ -47,27 +46,11 @@ func (w *Worker) identify(ctx context.Context, in solver.Result, paths []string,
 	if err != nil {
 		return solver.Identity{}, err
 	}
-	d, sums, err := sel.Digest(ctx, w.Sums, opt)
+	id, err := sel.Digest(ctx, w.Sums, opt)
 	if err != nil {
 		return solver.Identity{}, changed(err)
 	}
-	return solver.Identity{Digest: d, Parts: parts(sums), Memo: selected{sel, sums}}, nil
-}
-
-// parts says in a record what files were read.
-func parts(sums []fileset.Sum) []solver.Part {
-	all := make([]solver.Part, len(sums))
-	for i, s := range sums {
-		value := strconv.FormatUint(uint64(s.Mode), 8)
-		if s.UID != 0 || s.GID != 0 {
-			value += fmt.Sprintf(" %d:%d", s.UID, s.GID)
-		}
-		if s.Digest != "" {
-			value += " " + s.Digest.String()
-		}
-		all[i] = solver.Part{Name: s.Name, Value: value}
-	}
-	return all
+	return solver.Identity{Digest: id.Digest, Memo: selected{sel, id}}, nil
 }
 
 // changed translates fileset's word for it into the solver's.
@@ -96,13 +79,19 @@ func (w *Worker) copy(ctx context.Context, t solver.Task, op solver.Copy, read [
 		opt.Owner = &owner
 	}
 	var from []fileset.From
+	tables := make([]*table, len(op.Sources))
 	for i, src := range op.Sources {
 		s, ok := read[i+1].Memo.(selected)
 		if !ok {
 			return nil, errors.New("copy without having identified its sources")
 		}
+		if tables[i], err = newTable(ctx, w.Store); err != nil {
+			return nil, err
+		}
+		defer tables[i].close()
 		from = append(from, fileset.From{
-			Selection: s.selection, Expect: s.sums, Unpack: src.Unpack, ResetOwner: src.ResetOwner,
+			Selection: s.selection, Expect: &s.identity, Table: tables[i].add,
+			Unpack: src.Unpack, ResetOwner: src.ResetOwner,
 		})
 	}
 	draft, err := w.Pool.Draft()
@@ -112,6 +101,11 @@ func (w *Worker) copy(ctx context.Context, t solver.Task, op solver.Copy, read [
 	defer draft.Close()
 	if err := fileset.Copy(ctx, draft, base, from, opt); err != nil {
 		return nil, changed(err)
+	}
+	for i, t := range tables {
+		if read[i+1].Parts, err = t.commit(); err != nil {
+			return nil, err
+		}
 	}
 	id := newID()
 	if err := draft.Commit(id); err != nil {

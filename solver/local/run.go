@@ -27,14 +27,30 @@ func (w *Worker) narrowRun(ctx context.Context, t solver.Task, op solver.Run) ([
 		if read == nil {
 			read = make([]solver.Identity, len(t.Inputs))
 		}
-		id, err := w.identify(ctx, t.Inputs[m.Input], []string{literal(m.Source)}, fileset.DigestOptions{})
+		id, err := w.narrowMount(ctx, t.Inputs[m.Input], m)
 		if err != nil {
 			return nil, fmt.Errorf("mount on %s: %w", m.Target, err)
 		}
-		id.Memo = nil
 		read[m.Input] = combine(read[m.Input], id)
 	}
 	return read, nil
+}
+
+// narrowMount identifies what one mount shows. Nobody will read all of that once
+// more, so what it is made of is listed now; it is not a live source.
+func (w *Worker) narrowMount(ctx context.Context, in solver.Result, m solver.RunMount) (solver.Identity, error) {
+	files, err := newTable(ctx, w.Store)
+	if err != nil {
+		return solver.Identity{}, err
+	}
+	defer files.close()
+	id, err := w.identify(ctx, in, []string{literal(m.Source)}, fileset.DigestOptions{Table: files.add})
+	if err != nil {
+		return solver.Identity{}, err
+	}
+	id.Memo = nil
+	id.Parts, err = files.commit()
+	return id, err
 }
 
 // combine is the identity of two parts of the same input.

@@ -95,10 +95,14 @@ func (w *world) record(name, content string) cache.Key {
 	return k
 }
 
-// step records a result of these layers.
+// step records a result of these layers, made of parts that are listed in the store.
 func (w *world) step(name string, layers ...snapshot.Layer) cache.Key {
 	w.t.Helper()
-	data, err := json.Marshal(solver.Record{Version: recordVersion(w.t), Result: solver.Result{ID: digest.FromString(name), Layers: layers}})
+	parts := w.blob("application/vnd.lamina.files.v1+zstd", "parts of "+name)
+	data, err := json.Marshal(solver.Record{
+		Version: recordVersion(w.t), Result: solver.Result{ID: digest.FromString(name), Layers: layers},
+		Inputs: []solver.RecordedInput{{}, {Read: solver.Identity{Parts: []ocispec.Descriptor{parts}}}},
+	})
 	w.must(err)
 	return w.record(name, string(data))
 }
@@ -166,7 +170,7 @@ func TestPruneKeepsWhatIsReferredTo(t *testing.T) {
 	if got, want := w.layers(), []snapshot.ID{"asked", "named", "step"}; !slices.Equal(got, want) {
 		t.Errorf("layers %v are left, want %v", got, want)
 	}
-	if got := w.blobs(); got != 3+3+1 {
+	if got := w.blobs(); got != 3+3+2 {
 		t.Errorf("%d blobs are left", got)
 	}
 	if !w.hasRecord(step) || !w.hasRecord(answered) || !w.hasRecord(foreign) || w.hasRecord(outdated) {
@@ -188,7 +192,7 @@ func TestPruneCache(t *testing.T) {
 
 	r, err := Prune(ctx, w.store, w.pool, Options{Cache: true})
 	w.must(err)
-	if r.Records != 1 || r.Layers != 1 || r.Blobs != 0 {
+	if r.Records != 1 || r.Layers != 1 || r.Blobs != 1 {
 		t.Errorf("wrong report: %+v", r)
 	}
 	if w.hasRecord(step) {

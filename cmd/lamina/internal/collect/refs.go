@@ -99,6 +99,11 @@ func (c *collector) record(ctx context.Context, data []byte, path string, all *r
 		c.report.Records++
 		return c.remove(path)
 	}
+	for _, in := range r.Inputs {
+		for _, d := range in.Read.Parts {
+			all.blobs[d.Digest] = true
+		}
+	}
 	for _, l := range r.Result.Layers {
 		if l.ID != "" {
 			all.layers[l.ID] = true
