@@ -212,3 +212,29 @@ func entries(items []Item) []snapshot.Entry {
 
 // byName orders entries as a Tree lists them.
 func byName(a, b snapshot.Entry) int { return strings.Compare(a.Name, b.Name) }
+
+// Describe describes the file at path, a file of an overlay's upper directory,
+// as the layer that will be made of it does. Links in path are followed, but
+// not the last component.
+func Describe(path string) (snapshot.Entry, map[string]string, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return snapshot.Entry{}, nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return snapshot.Entry{}, nil, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	e := entryOf(path[strings.LastIndexByte(path, '/')+1:], &st)
+	if e.Kind == snapshot.Symlink {
+		if e.Link, err = readlinkat(fd, ""); err != nil {
+			return e, nil, &fs.PathError{Op: "readlink", Path: path, Err: err}
+		}
+	}
+	xattrs, err := imageXattrs(fd, "")
+	if err != nil {
+		return e, nil, &fs.PathError{Op: "xattrs", Path: path, Err: err}
+	}
+	return e, xattrs, nil
+}

@@ -29,10 +29,16 @@ func diff(ctx context.Context, t *tx, draft *layer.Draft) error {
 	for _, c := range t.before {
 		d.origins[c.number] = c
 	}
+	// The root is implied, and so has the attributes of below, unless it got others.
+	before := t.before["."].inode
+	d.kept["."] = now.mode == before.mode && now.uid == before.uid && now.gid == before.gid
 	if err := d.keepDir("."); err != nil {
 		return err
 	}
-	return d.children(ctx, ".", true)
+	if err := d.children(ctx, ".", true); err != nil {
+		return err
+	}
+	return draft.Prune(t.stack)
 }
 
 // differ compares a copy with what it was when it was made.

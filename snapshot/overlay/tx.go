@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -45,9 +46,9 @@ func (t *tx) Mounts() []snapshot.Mount {
 
 // Commit implements [snapshot.Tx].
 func (t *tx) Commit(ctx context.Context, id snapshot.ID) error {
-	err := settle(ctx, t.path("upper"), ".", t.stack)
+	implied, err := t.settle(ctx)
 	if err == nil {
-		err = t.pool.Adopt(t.path("upper"), id)
+		err = t.pool.Adopt(t.path("upper"), id, implied...)
 	}
 	if err != nil {
 		return fmt.Errorf("commit layer %s: %w", id, err)
@@ -55,51 +56,110 @@ func (t *tx) Commit(ctx context.Context, id snapshot.ID) error {
 	return nil
 }
 
+// settle makes of the upper directory what a layer says, and returns the
+// directories that it only implies: the root, unless that was changed.
+func (t *tx) settle(ctx context.Context) ([]string, error) {
+	upper := t.path("upper")
+	if _, err := settle(ctx, upper, ".", t.stack); err != nil {
+		return nil, err
+	}
+	if same, err := unchanged(upper, ".", t.stack); !same || err != nil {
+		return nil, err
+	}
+	return []string{"."}, nil
+}
+
 // settle makes of the directory name of an upper directory what a layer says of
-// it. It removes the marks that hide nothing of below, because the kernel sets
-// some ahead of time and others hid a patch, and sockets, which mean nothing
-// without their process. A nil tree has no files.
-func settle(ctx context.Context, upper, name string, below snapshot.Tree) error {
+// it, and tells whether it still holds anything. It removes
+//
+//   - what is below anyway: the kernel brings up whatever is opened for writing,
+//     linked or renamed, and its parents;
+//   - the marks that hide nothing of below, because the kernel sets some ahead of
+//     time and others hid a patch;
+//   - sockets, which mean nothing without their process.
+//
+// A nil tree has no files.
+func settle(ctx context.Context, upper, name string, below snapshot.Tree) (bool, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return false, err
 	}
 	full := filepath.Join(upper, name)
 	under, err := kind(below, name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if under != snapshot.Dir {
 		below = nil
 	}
 	opaque, err := isOpaque(full)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if opaque && below == nil {
 		if err := unix.Lremovexattr(full, opaqueXattr); err != nil {
-			return &os.PathError{Op: "removexattr", Path: full, Err: err}
+			return false, &os.PathError{Op: "removexattr", Path: full, Err: err}
 		}
 	}
+	holds := opaque && below != nil
 	if opaque {
 		below = nil // for all that is in it
 	}
 	entries, err := os.ReadDir(full)
 	if err != nil {
-		return err
+		return false, err
 	}
+	var st unix.Stat_t
+	if err := unix.Lstat(full, &st); err != nil {
+		return false, &os.PathError{Op: "lstat", Path: full, Err: err}
+	}
+	removed := false
 	for _, e := range entries {
-		child := path.Join(name, e.Name())
-		switch e.Type() {
-		case fs.ModeDir:
-			err = settle(ctx, upper, child, below)
-		case fs.ModeSocket, fs.ModeDevice | fs.ModeCharDevice:
-			err = settleFile(upper, child, below)
-		}
+		useless, err := settleEntry(ctx, upper, path.Join(name, e.Name()), e.Type(), below)
 		if err != nil {
-			return err
+			return false, err
+		}
+		if !useless {
+			holds = true
+			continue
+		}
+		if err := os.Remove(filepath.Join(full, e.Name())); err != nil {
+			return false, err
+		}
+		removed = true
+	}
+	if removed {
+		err = setTimes(full, st.Mtim)
+	}
+	return holds, err
+}
+
+// settleEntry settles one entry of a directory, and tells whether it is useless.
+func settleEntry(ctx context.Context, upper, name string, mode fs.FileMode, below snapshot.Tree) (bool, error) {
+	switch mode {
+	case fs.ModeDir:
+		if holds, err := settle(ctx, upper, name, below); holds || err != nil {
+			return false, err
+		}
+	case fs.ModeSocket, fs.ModeDevice | fs.ModeCharDevice:
+		if done, useless, err := settleMark(upper, name, below); done || err != nil {
+			return useless, err
 		}
 	}
-	return nil
+	return unchanged(upper, name, below)
+}
+
+// unchanged tells whether what is at name in an upper directory is below anyway.
+func unchanged(upper, name string, below snapshot.Tree) (bool, error) {
+	if under, err := kind(below, name); under == nothing || err != nil {
+		return false, err
+	}
+	full := filepath.Join(upper, name)
+	e, xattrs, err := layer.Describe(full)
+	if err != nil {
+		return false, err
+	}
+	open := func() (io.ReadCloser, error) { return os.Open(full) }
+	return snapshot.Unchanged(below, name, e, xattrs, open)
 }
 
 // nothing is the kind of a file that is not there.
@@ -117,34 +177,30 @@ func kind(t snapshot.Tree, name string) (snapshot.Kind, error) {
 	return e.Kind, err
 }
 
-// settleFile removes name if it is a whiteout of nothing, and puts a whiteout, if
-// one is needed, in the place of a socket. Its directory keeps its time.
-func settleFile(upper, name string, below snapshot.Tree) error {
+// settleMark settles a socket or a character device. It tells whether that is all
+// there is to do, and whether name is useless then: a whiteout is if it hides
+// nothing. In the place of a socket it puts a whiteout, if one is needed.
+func settleMark(upper, name string, below snapshot.Tree) (done, useless bool, err error) {
 	full := filepath.Join(upper, name)
 	var st, dir unix.Stat_t
 	if err := unix.Lstat(full, &st); err != nil {
-		return &os.PathError{Op: "lstat", Path: full, Err: err}
+		return false, false, &os.PathError{Op: "lstat", Path: full, Err: err}
 	}
 	socket := st.Mode&unix.S_IFMT == unix.S_IFSOCK
 	if !socket && st.Rdev != 0 {
-		return nil
+		return false, false, nil
 	}
 	under, err := kind(below, name)
-	if err != nil || !socket && under != nothing {
-		return err
+	if err != nil || under == nothing || !socket {
+		return true, under == nothing, err
 	}
 	if err := unix.Lstat(filepath.Dir(full), &dir); err != nil {
-		return &os.PathError{Op: "lstat", Path: filepath.Dir(full), Err: err}
+		return false, false, &os.PathError{Op: "lstat", Path: filepath.Dir(full), Err: err}
 	}
-	if err := os.Remove(full); err != nil {
-		return err
+	if err := errors.Join(os.Remove(full), mknodWhiteout(full)); err != nil {
+		return false, false, err
 	}
-	if under != nothing {
-		if err := mknodWhiteout(full); err != nil {
-			return err
-		}
-	}
-	return setTimes(filepath.Dir(full), dir.Mtim)
+	return true, false, setTimes(filepath.Dir(full), dir.Mtim)
 }
 
 func isOpaque(dir string) (bool, error) {

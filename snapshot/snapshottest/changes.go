@@ -70,8 +70,23 @@ var changes = []test{
 	{"CreatedAndRemoved", func(h *harness) {
 		s := h.base(nil, files("d/", "d/f=x"))
 		s = h.run(s, do(write("d/g=y"), remove("d/g"), mkdir("e"), remove("e")))
-		h.holds(s, "/ d")
+		h.holds(s)
 		h.shows(s, "d", "d/f")
+	}},
+	{"WrittenAsItWas", func(h *harness) {
+		s := h.base(nil, files("d/", "d/f=x", "d/g=y", "d/h=z", "e/", "e/f=x"))
+		s = h.run(s, do(
+			write("d/f=x", "d/g=Y", "d/h=z", "e/f=x"), stamp(then, "d/f", "d/g", "e/f"), // h is later
+			chmod("e", 0o700), chmod("e", 0o755), on("d/f", func(full string) error { return os.Chmod(full, 0o644) })))
+		h.holds(s, "/ d", "- d/g", "- d/h")
+		h.shows(s, "d", "d/f", "d/g", "d/h", "e", "e/f")
+	}},
+	{"RootUnchanged", func(h *harness) {
+		s := h.base(nil, func(d *layer.Draft) error { return d.Mkdir(".", entry(0o711)) })
+		s = h.run(s, write("f=x"))
+		h.implies(s, ".")
+		s = h.run(s, chmod(".", 0o700))
+		h.implies(s)
 	}},
 	{"DirectoryBecomesFile", func(h *harness) {
 		s := h.base(nil, files("a/", "a/d/", "a/d/f=x"))

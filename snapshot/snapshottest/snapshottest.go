@@ -172,6 +172,18 @@ func (h *harness) holds(s stack, want ...string) {
 	}
 }
 
+// implies checks which directories the uppermost layer implies.
+func (h *harness) implies(s stack, want ...string) {
+	h.Helper()
+	d, err := h.pool.Open(s[len(s)-1])
+	h.must(err)
+	got, err := d.Implied()
+	h.must(err)
+	if !slices.Equal(got, want) {
+		h.Errorf("the layer implies %q, want %q", got, want)
+	}
+}
+
 func mark(it layer.Item) string {
 	switch {
 	case it.Whiteout:
