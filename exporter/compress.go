@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -39,6 +40,9 @@ const pipeBuffer = 256 << 10
 type encoder struct {
 	compression Compression
 	level       int
+	// idle are gzip writers between two layers: each has megabytes of buffers,
+	// which cost more to make than a small layer to compress.
+	idle *sync.Pool
 }
 
 func newEncoder(c Compression, level *int) (encoder, error) {
@@ -56,12 +60,12 @@ func newEncoder(c Compression, level *int) (encoder, error) {
 		return encoder{}, fmt.Errorf("unknown compression %q: use gzip, zstd or uncompressed", string(c))
 	}
 	if level == nil {
-		return encoder{c, l.usual}, nil
+		return encoder{c, l.usual, &sync.Pool{}}, nil
 	}
 	if *level < l.least || *level > l.most {
 		return encoder{}, fmt.Errorf("compression level %d of %s is not from %d to %d", *level, c, l.least, l.most)
 	}
-	return encoder{c, *level}, nil
+	return encoder{c, *level, &sync.Pool{}}, nil
 }
 
 // form names the result for the memo of [layer.Info].
@@ -112,7 +116,7 @@ func (e encoder) writer(w io.Writer) (io.WriteCloser, error) {
 	case Uncompressed:
 		return bufferedWriter{bufio.NewWriterSize(w, pipeBuffer)}, nil
 	}
-	z, err := pgzip.NewWriterLevel(w, e.level)
+	z, err := e.gzip(w)
 	if err != nil {
 		return nil, err
 	}
@@ -121,19 +125,37 @@ func (e encoder) writer(w io.Writer) (io.WriteCloser, error) {
 	}
 	// The library would write its zero time as a number: the header's "no time" is 1970.
 	z.ModTime = time.Unix(0, 0)
-	return gzipWriter{z}, nil
+	return &gzipWriter{z, e.idle}, nil
+}
+
+// gzip returns a writer that is idle, or else a new one.
+func (e encoder) gzip(w io.Writer) (*pgzip.Writer, error) {
+	if z, ok := e.idle.Get().(*pgzip.Writer); ok {
+		z.Reset(w)
+		return z, nil
+	}
+	return pgzip.NewWriterLevel(w, e.level)
 }
 
 // gzipWriter closes pgzip's writer so that its goroutines end even after an error.
-type gzipWriter struct{ *pgzip.Writer }
+type gzipWriter struct {
+	*pgzip.Writer
+	idle *sync.Pool
+}
 
-func (g gzipWriter) Close() error {
-	err := g.Writer.Close()
-	if err != nil {
-		// After an error Close leaves the goroutine behind that collects blocks.
-		g.Reset(io.Discard)
+func (g *gzipWriter) Close() error {
+	z := g.Writer
+	if z == nil {
+		return nil // closed before: the writer is another layer's by now
 	}
-	return err
+	g.Writer = nil
+	if err := z.Close(); err != nil {
+		// After an error Close leaves the goroutine behind that collects blocks.
+		z.Reset(io.Discard)
+		return err
+	}
+	g.idle.Put(z)
+	return nil
 }
 
 type bufferedWriter struct{ *bufio.Writer }
