@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -225,29 +222,10 @@ func (b *build) files(ctx context.Context, results map[solver.ID]solver.Result) 
 	return dir.Join(trees), nil
 }
 
-// writeTo writes a file by way of another beside it, so that dest is whole or is
-// what it was; "-" is standard output.
-func (b *build) writeTo(dest string, write func(io.Writer) error) (err error) {
+// writeTo writes the file dest; "-" is standard output.
+func (b *build) writeTo(dest string, write func(io.Writer) error) error {
 	if dest == "-" {
 		return write(b.stdout)
 	}
-	if st, err := os.Stat(dest); err == nil && !st.Mode().IsRegular() {
-		if st.IsDir() {
-			return fmt.Errorf("%s is a directory", dest)
-		}
-		f, err := os.OpenFile(dest, os.O_WRONLY, 0) // a pipe or a device
-		if err != nil {
-			return err
-		}
-		return errors.Join(write(f), f.Close())
-	}
-	f, err := os.CreateTemp(filepath.Dir(dest), "."+filepath.Base(dest)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // a no-op once it is renamed
-	if err := errors.Join(f.Chmod(0o644), write(f), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), dest)
+	return writeFile(dest, write)
 }

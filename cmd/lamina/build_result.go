@@ -3,8 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io"
 	"strings"
 )
 
@@ -15,19 +14,27 @@ func (b *build) tell(m made) error {
 		return nil
 	}
 	if b.opt.iidFile != "" {
-		if err := replaceFile(b.opt.iidFile, []byte(m.id.String())); err != nil {
+		if err := writeFile(b.opt.iidFile, content([]byte(m.id.String()))); err != nil {
 			return fmt.Errorf("--iidfile: %w", err)
 		}
 	}
 	if b.opt.metadataFile != "" {
-		if err := replaceFile(b.opt.metadataFile, metadata(m)); err != nil {
+		if err := writeFile(b.opt.metadataFile, content(metadata(m))); err != nil {
 			return fmt.Errorf("--metadata-file: %w", err)
 		}
 	}
 	if b.opt.quiet {
-		fmt.Fprintln(b.stdout, m.id)
+		return b.say("%s\n", m.id)
 	}
 	return nil
+}
+
+// content writes data.
+func content(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}
 }
 
 // metadata describes the result with the keys that docker buildx uses.
@@ -48,24 +55,4 @@ func metadata(m made) []byte {
 		panic("lamina: result cannot be encoded: " + err.Error())
 	}
 	return append(data, '\n')
-}
-
-// replaceFile writes a file whole or not at all.
-func replaceFile(name string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // a no-op once it is renamed
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
 }
