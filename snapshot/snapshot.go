@@ -59,6 +59,9 @@ type Target struct {
 	Path string
 	// Dir tells a directory from a file.
 	Dir bool
+	// Keep tells that it, and its parents, belong into the layer if they had to
+	// be made.
+	Keep bool
 }
 
 // Driver makes filesystems from stacks of layers. Stacks are lowest first.
@@ -66,7 +69,7 @@ type Target struct {
 type Driver interface {
 	// Begin returns a writable root over stack, in which every target exists.
 	// Targets that the layers lack, and their parents, leave no trace in what
-	// Commit keeps, unless the process itself put something there.
+	// Commit keeps, unless the process itself put something there or they say so.
 	Begin(ctx context.Context, stack []ID, targets []Target) (Tx, error)
 
 	// View returns a read-only root over stack.

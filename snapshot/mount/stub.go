@@ -15,6 +15,7 @@ import (
 type Stub struct {
 	Name string // relative to the root
 	Dir  bool   // a directory, or an empty file
+	Keep bool   // see snapshot.Target
 }
 
 // Stubs tells what t lacks of the places in targets and of their parents,
@@ -42,21 +43,22 @@ func (p *plan) add(target snapshot.Target) error {
 		return err
 	}
 	for _, above := range parents(name) {
-		if err := p.need(above, true); err != nil {
+		if err := p.need(above, snapshot.Target{Dir: true, Keep: target.Keep}); err != nil {
 			return err
 		}
 	}
-	return p.need(name, target.Dir)
+	return p.need(name, target)
 }
 
-// need makes sure that name will be there, of the right kind. Its parents are.
-func (p *plan) need(name string, dir bool) error {
+// need makes sure that name will be there, of target's kind. Its parents are.
+func (p *plan) need(name string, target snapshot.Target) error {
+	dir := target.Dir
 	is, ok := p.made[name]
 	if !ok {
 		e, err := p.tree.Lstat(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			p.made[name] = dir
-			p.stubs = append(p.stubs, Stub{Name: name, Dir: dir})
+			p.stubs = append(p.stubs, Stub{Name: name, Dir: dir, Keep: target.Keep})
 			return nil
 		}
 		if err != nil {

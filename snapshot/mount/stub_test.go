@@ -54,6 +54,7 @@ func TestStubs(t *testing.T) {
 		{name: "a file", targets: targets(file("/etc/mtab")), want: stubs(stub("etc/mtab"))},
 		{name: "parents come first", targets: targets(directory("/a/b/c")), want: stubs(stubDir("a"), stubDir("a/b"), stubDir("a/b/c"))},
 		{name: "each once", targets: targets(directory("/a/b"), file("/a/c"), directory("/a/b/d"), directory("/a")), want: stubs(stubDir("a"), stubDir("a/b"), stub("a/c"), stubDir("a/b/d"))},
+		{name: "kept, with its parents", targets: targets(directory("/a/b"), snapshot.Target{Path: "/c/d", Dir: true, Keep: true}), want: stubs(stubDir("a"), stubDir("a/b"), mount.Stub{Name: "c", Dir: true, Keep: true}, mount.Stub{Name: "c/d", Dir: true, Keep: true})},
 		{name: "a dangling link", targets: targets(file("/etc/resolv.conf")), want: stubs(stubDir("run/resolve"), stub("run/resolve/stub.conf"))},
 		{name: "an absolute link", targets: targets(directory("/var/run/x")), want: stubs(stubDir("run/x"))},
 		{name: "an absolute dangling link", targets: targets(directory("/cache")), want: stubs(stubDir("mnt"), stubDir("mnt/cache"))},

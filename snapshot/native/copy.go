@@ -168,7 +168,9 @@ func (c *copier) attrs(name string, e snapshot.Entry, made *copied) error {
 
 // stub makes something that the stack does not have.
 func (c *copier) stub(s mount.Stub) error {
-	c.add(s.Name, &copied{})
+	if !s.Keep {
+		c.add(s.Name, &copied{})
+	}
 	full := c.path(s.Name)
 	if s.Dir {
 		return errors.Join(os.Mkdir(full, 0o755), os.Chmod(full, 0o755)) // whatever the umask

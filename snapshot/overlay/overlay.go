@@ -77,6 +77,7 @@ type root struct {
 	dir   string // holds what is the root's own
 	stack *layer.Stack
 	lower []string // the lower directories, uppermost first
+	kept  []mount.Stub
 }
 
 // root returns a root over ids in which the targets exist.
@@ -111,6 +112,7 @@ func (r *root) lay(ctx context.Context, d *Driver, targets []snapshot.Target) er
 	if err := writePatch(patch, r.stack, stubs); err != nil {
 		return fmt.Errorf("write patch: %w", err)
 	}
+	r.kept = slices.DeleteFunc(stubs, func(s mount.Stub) bool { return !s.Keep })
 	layers, err := usable(r.stack.Layers())
 	if err != nil {
 		return err

@@ -73,6 +73,13 @@ func (p *patch) stub(s mount.Stub) error {
 	full := filepath.Join(p.dir, s.Name)
 	if s.Dir {
 		p.names[s.Name] = false
+	}
+	return makeStub(full, s.Dir)
+}
+
+// makeStub makes an empty directory, or else an empty file.
+func makeStub(full string, dir bool) error {
+	if dir {
 		if err := os.Mkdir(full, 0o755); err != nil {
 			return err
 		}

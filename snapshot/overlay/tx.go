@@ -60,6 +60,9 @@ func (t *tx) Commit(ctx context.Context, id snapshot.ID) error {
 // directories that it only implies: the root, unless that was changed.
 func (t *tx) settle(ctx context.Context) ([]string, error) {
 	upper := t.path("upper")
+	if err := t.keep(upper); err != nil {
+		return nil, err
+	}
 	if _, err := settle(ctx, upper, ".", t.stack); err != nil {
 		return nil, err
 	}
@@ -67,6 +70,33 @@ func (t *tx) settle(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	return []string{"."}, nil
+}
+
+// keep puts the stubs that are to be kept into the upper directory.
+func (t *tx) keep(upper string) error {
+	for _, s := range t.kept {
+		if err := t.raise(upper, path.Dir(s.Name)); err != nil {
+			return err
+		}
+		err := makeStub(filepath.Join(upper, s.Name), s.Dir)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("keep /%s: %w", s.Name, err)
+		}
+	}
+	return nil
+}
+
+// raise makes sure that the upper directory has the directory name, which is
+// there already or in the stack.
+func (t *tx) raise(upper, name string) error {
+	full := filepath.Join(upper, name)
+	if _, err := os.Lstat(full); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := t.raise(upper, path.Dir(name)); err != nil {
+		return err
+	}
+	return errors.Join(os.Mkdir(full, 0o700), imitate(full, t.stack, name))
 }
 
 // settle makes of the directory name of an upper directory what a layer says of

@@ -43,6 +43,13 @@ var targets = []test{
 		equal(h, "the time of /etc", h.lstat(s, "etc").ModTime.Equal(then), true)
 		equal(h, "the time of the root", h.lstat(s, ".").ModTime.Equal(then), true)
 	}},
+	{"TargetsAreKept", func(h *harness) {
+		s := h.base(nil, files("there/", "etc/", "link -> etc/deep"))
+		keep := func(name string) snapshot.Target { return snapshot.Target{Path: name, Dir: true, Keep: true} }
+		s = h.run(s, write("x=y"), keep("/proc"), keep("/there"), keep("/etc/a/b"), keep("/link"), dirTarget("/gone"))
+		h.holds(s, "/ etc", "/ etc/a", "/ etc/a/b", "/ etc/deep", "/ proc", "- x")
+		equal(h, "the mode", h.lstat(s, "proc").Mode, 0o755)
+	}},
 	{"TargetsLeaveNoTraceWhereNothingWas", func(h *harness) {
 		s := h.run(nil, do(), fileTarget("/etc/hosts"))
 		h.holds(s)
