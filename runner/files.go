@@ -22,8 +22,13 @@ const (
 	resolvedPath = "/run/systemd/resolve/resolv.conf"
 )
 
-// networkFiles are mounted into every container, so that none gets into a layer.
-func networkFiles() []string { return []string{resolvConfPath, hostnamePath, hostsPath} }
+// networkFiles are mounted into the container, so that none gets into a layer.
+func networkFiles(s Spec) []string {
+	if s.OwnHostname {
+		return []string{resolvConfPath, hostsPath}
+	}
+	return []string{resolvConfPath, hostnamePath, hostsPath}
+}
 
 // writeNetworkFiles makes the network's files of s in dir, by their base names.
 func writeNetworkFiles(dir string, s Spec) error {

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"path/filepath"
 	"io/fs"
 	"testing"
 
@@ -46,5 +47,9 @@ func TestNetworkFiles(t *testing.T) {
 	}
 	if got := output(t, root, "hostname"); got != defaultHostname {
 		t.Errorf("default host name is %q", got)
+	}
+	write(t, filepath.Join(root, "etc/hostname"), "own\n", 0o644)
+	if got := output(t, root, "cat /etc/hostname", func(s *Spec) { s.OwnHostname = true }); got != "own" {
+		t.Errorf("the root's own /etc/hostname is %q", got)
 	}
 }

@@ -55,7 +55,7 @@ func busyboxRoot(t testing.TB) string {
 	}
 	write(t, filepath.Join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1001::/home/user:/bin/sh\n", 0o644)
 	write(t, filepath.Join(root, "etc/group"), "root:x:0:\nuser:x:1001:\nwheel:x:10:user\nstaff:x:50:root,user\n", 0o644)
-	for _, f := range networkFiles() {
+	for _, f := range networkFiles(Spec{}) {
 		write(t, filepath.Join(root, f), "", 0o644)
 	}
 	return root

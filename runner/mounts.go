@@ -23,7 +23,7 @@ func Targets(s Spec) []snapshot.Target {
 		{Path: "/dev", Dir: true},
 		{Path: "/sys", Dir: true},
 	}
-	for _, f := range networkFiles() {
+	for _, f := range networkFiles(s) {
 		targets = append(targets, snapshot.Target{Path: f})
 	}
 	for _, m := range s.Mounts {
@@ -96,7 +96,7 @@ func containerMounts(s Spec, b bundle) ([]*configs.Mount, error) {
 	mounts := slices.DeleteFunc(defaultMounts(s.Limits.ShmSize), func(m *configs.Mount) bool {
 		return replaced(m.Destination)
 	})
-	for _, f := range networkFiles() {
+	for _, f := range networkFiles(s) {
 		if !replaced(f) {
 			mounts = append(mounts, bindMount(filepath.Join(b.dir, path.Base(f)), f, nil))
 		}

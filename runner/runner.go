@@ -42,6 +42,8 @@ type Spec struct {
 	User string
 	// Hostname is "lamina" if it is empty.
 	Hostname string
+	// OwnHostname leaves /etc/hostname to the root, as docker build does.
+	OwnHostname bool
 	// Network is "host" or "none".
 	Network string
 	// Hosts are lines for /etc/hosts: "address name".

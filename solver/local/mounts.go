@@ -106,7 +106,7 @@ func (p *prepared) root(ctx context.Context, in solver.Result, readOnly bool) ([
 }
 
 func (p *prepared) tmpfs(m solver.RunMount) error {
-	mount := snapshot.Mount{Type: "tmpfs", Target: m.Target}
+	mount := snapshot.Mount{Type: "tmpfs", Target: m.Target, Options: []string{"mode=1777"}}
 	if m.Size > 0 {
 		mount.Options = append(mount.Options, "size="+strconv.FormatInt(m.Size, 10))
 	}

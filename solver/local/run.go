@@ -95,7 +95,7 @@ func (w *Worker) run(ctx context.Context, t solver.Task, op solver.Run, out solv
 		ID:   string(newID()),
 		Args: op.Args, Env: append(append([]string(nil), op.Env...), op.ProxyEnv...),
 		Dir: op.Dir, User: op.User,
-		Hostname: op.Hostname, Network: op.Network, Hosts: hostLines(op.Hosts),
+		Hostname: op.Hostname, OwnHostname: true, Network: op.Network, Hosts: hostLines(op.Hosts),
 		Limits: w.Limits,
 	}}
 	defer func() { err = errors.Join(err, p.close()) }()
@@ -116,7 +116,7 @@ func (w *Worker) run(ctx context.Context, t solver.Task, op solver.Run, out solv
 	for _, f := range op.Files {
 		p.spec.Files = append(p.spec.Files, runner.File{Target: pipesDir + f.Name, Data: []byte(f.Data), Mode: 0o755})
 	}
-	tx, err := drv.Begin(ctx, stack, runner.Targets(p.spec))
+	tx, err := drv.Begin(ctx, stack, keepKernel(runner.Targets(p.spec)))
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +131,18 @@ func (w *Worker) run(ctx context.Context, t solver.Task, op solver.Run, out solv
 		return nil, err
 	}
 	return onTop(t.Inputs[0], id), nil
+}
+
+// keepKernel marks the mount points of the kernel's filesystems. An image that
+// lacks them gets them with its first RUN, as from docker.
+func keepKernel(targets []snapshot.Target) []snapshot.Target {
+	for i := range targets {
+		switch targets[i].Path {
+		case "/proc", "/dev", "/sys":
+			targets[i].Keep = true
+		}
+	}
+	return targets
 }
 
 // pipesDir is where the here-documents of a RUN are.
