@@ -57,7 +57,8 @@ type CopyOptions struct {
 //   - A directory means its contents. A file gets the name Dest, or its own one
 //     inside Dest if that is or must be a directory.
 //   - An existing destination keeps its owner and mode; directories beneath it
-//     take those of their source. Its time becomes that of the source.
+//     take those of their source. Its time becomes that of the source, or, if that
+//     is a tree's root or a file, Now.
 //   - A file replaces what is not a directory. A directory and something else
 //     never replace each other.
 //   - Links beneath a source stay links; hard links beneath one source stay hard
@@ -65,10 +66,8 @@ type CopyOptions struct {
 //
 // The layer also holds the directories above what it changes, as they are in base.
 func Copy(ctx context.Context, d *layer.Draft, base snapshot.Tree, from []From, opt CopyOptions) error {
-	if err := checkNotEmpty(from); err != nil {
-		return err
-	}
-	c := copier{target: newTarget(d, base), opt: opt}
+	c := copier{opt: opt}
+	c.target = newTarget(d, base, c.time(time.Time{}))
 	if opt.Mode != "" {
 		var err error
 		if c.mode, err = ParseMode(opt.Mode); err != nil {
@@ -88,24 +87,6 @@ func Copy(ctx context.Context, d *layer.Draft, base snapshot.Tree, from []From, 
 		}
 	}
 	return nil
-}
-
-// checkNotEmpty fails if patterns are all there is to copy and none of them
-// matched.
-func checkNotEmpty(from []From) error {
-	var missed *NotFoundError
-	for _, f := range from {
-		if f.Selection.Len() > 0 {
-			return nil
-		}
-		if missed == nil && len(f.Selection.paths) > 0 {
-			missed = &NotFoundError{Path: f.Selection.paths[0]}
-		}
-	}
-	if missed == nil {
-		return nil
-	}
-	return missed
 }
 
 type copier struct {
@@ -136,8 +117,13 @@ func (c *copier) match(ctx context.Context, f From, m *match, x *identifier) err
 		}
 		return c.item(ctx, f, it, dst, x)
 	})
-	if err != nil || m.entry.Kind != snapshot.Dir {
+	switch {
+	case err != nil:
 		return err
+	case m.entry.Kind != snapshot.Dir:
+		return c.target.touch(path.Dir(dst))
+	case m.name == ".":
+		return c.target.touch(dst) // what a tree's root is in has no time to tell
 	}
 	return c.target.setTime(dst, c.time(m.entry.ModTime))
 }
@@ -178,7 +164,7 @@ func (c *copier) mkdirAll(name string, mode uint32) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.target.mkdirAll(resolved, c.newDir(mode))
+	_, err = c.target.mkdirAll(resolved, c.newDir(mode), c.opt.Owner != nil)
 	return err
 }
 

@@ -38,10 +38,9 @@ func splitMeta(name string) (literal, pattern string) {
 	return literal, strings.Join(parts[i:], "/")
 }
 
-// glob returns what beneath dir the pattern matches, in the order of a walk. A
-// "**" alone between slashes stands for any number of directories, none included;
-// the rest is as in path.Match. Links on the way are not followed. What lies in a
-// directory that matched is not listed again.
+// glob returns what beneath dir the pattern matches, in the order of a walk, as
+// path.Match does: a "**" is no more than a "*". Links on the way are not
+// followed. What lies in a directory that matched is not listed again.
 func glob(ctx context.Context, t snapshot.Tree, dir, pattern string) ([]string, error) {
 	if _, err := path.Match(pattern, ""); err != nil {
 		return nil, err
@@ -80,12 +79,6 @@ func globInto(
 		return err
 	}
 	part, rest := parts[0], parts[1:]
-	deep := part == "**"
-	if deep && len(rest) > 0 {
-		if err := globInto(ctx, t, dir, rest, found); err != nil {
-			return err
-		}
-	}
 	for _, e := range entries {
 		name := path.Join(dir, e.Name)
 		ok, err := path.Match(part, e.Name)
@@ -102,11 +95,7 @@ func globInto(
 		if e.Kind != snapshot.Dir {
 			continue
 		}
-		next := rest
-		if deep {
-			next = parts
-		}
-		if err := globInto(ctx, t, name, next, found); err != nil {
+		if err := globInto(ctx, t, name, rest, found); err != nil {
 			return err
 		}
 	}

@@ -14,12 +14,12 @@ import (
 func Mkdir(
 	d *layer.Draft, base snapshot.Tree, path string, owner Owner, t time.Time,
 ) (made bool, err error) {
-	target := newTarget(d, base)
+	target := newTarget(d, base, t)
 	name, err := target.resolve(path)
 	if err != nil {
 		return false, err
 	}
 	return target.mkdirAll(name, snapshot.Entry{
 		Kind: snapshot.Dir, Mode: 0o755, UID: owner.UID, GID: owner.GID, ModTime: t,
-	})
+	}, owner != Owner{})
 }

@@ -27,12 +27,15 @@ type target struct {
 	// replaced are names at which the draft has hidden a directory of base's by
 	// something else.
 	replaced map[string]bool
+	// now is the time that a directory gets when something is made in it.
+	now time.Time
 }
 
-func newTarget(d *layer.Draft, base snapshot.Tree) *target {
+func newTarget(d *layer.Draft, base snapshot.Tree, now time.Time) *target {
 	return &target{
 		draft:    d,
 		base:     base,
+		now:      now,
 		held:     map[string]bool{".": true}, // the root is implied
 		visible:  map[string]bool{".": true},
 		replaced: map[string]bool{},
@@ -170,8 +173,10 @@ func (t *target) writeDir(name string, e snapshot.Entry, xattrs map[string]strin
 }
 
 // mkdirAll makes the directory name and those above it that do not exist, all as
-// e says, and tells whether it made any.
-func (t *target) mkdirAll(name string, e snapshot.Entry) (made bool, err error) {
+// e says, and tells whether it made any. As from the kernel, one made in a
+// directory with the set-group-ID bit has that bit too, and, unless owned, the
+// directory's group.
+func (t *target) mkdirAll(name string, e snapshot.Entry, owned bool) (made bool, err error) {
 	old, err := t.lstat(name)
 	switch {
 	case err == nil && old.Kind == snapshot.Dir:
@@ -181,11 +186,33 @@ func (t *target) mkdirAll(name string, e snapshot.Entry) (made bool, err error) 
 	case !errors.Is(err, fs.ErrNotExist):
 		return false, err
 	}
-	if _, err := t.mkdirAll(path.Dir(name), e); err != nil {
+	dir := path.Dir(name)
+	made, err = t.mkdirAll(dir, e, owned)
+	if err != nil {
 		return false, err
+	}
+	if !made {
+		if err := t.touch(dir); err != nil {
+			return false, err
+		}
+	}
+	above, err := t.lstat(dir)
+	if err != nil {
+		return false, err
+	}
+	if above.Mode&setgid != 0 {
+		e.Mode |= setgid
+		if !owned {
+			e.GID = above.GID
+		}
 	}
 	return true, t.mkdir(name, e, nil)
 }
+
+const setgid = 0o2000
+
+// touch gives the directory name, in which something is made, the present time.
+func (t *target) touch(name string) error { return t.setTime(name, t.now) }
 
 // write makes something that is not a directory at name, by calling put, and
 // gives it xattrs. A directory there must have been removed.

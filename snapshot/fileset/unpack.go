@@ -51,7 +51,8 @@ func (c *copier) unpack(ctx context.Context, t snapshot.Tree, m *match, x *ident
 	}
 	defer f.Close()
 	h := newHashReader(ctx, f)
-	if err := c.unpackFrom(h, dst); err != nil {
+	u := unpacker{copier: c, dst: dst, dirs: map[string]bool{}}
+	if err := u.unpack(h); err != nil {
 		return fmt.Errorf("unpack %s: %w", m.name, err)
 	}
 	// What follows the archive's end belongs to the file's content too.
@@ -70,7 +71,15 @@ func (c *copier) unpack(ctx context.Context, t snapshot.Tree, m *match, x *ident
 	})
 }
 
-func (c *copier) unpackFrom(r io.Reader, dst string) error {
+// unpacker extracts one archive. To its members dst is the root: no name and no
+// link leads out of it.
+type unpacker struct {
+	*copier
+	dst  string
+	dirs map[string]bool // directories that are members, which keep their times
+}
+
+func (u *unpacker) unpack(r io.Reader) error {
 	plain, err := layertar.Decompress(r)
 	if err != nil {
 		return err
@@ -85,41 +94,40 @@ func (c *copier) unpackFrom(r io.Reader, dst string) error {
 		if err != nil {
 			return err
 		}
-		if err := c.extract(hdr, tr, dst); err != nil {
+		if err := u.extract(hdr, tr); err != nil {
 			return fmt.Errorf("%s: %w", hdr.Name, err)
 		}
 	}
 }
 
-// extract writes one member of an archive beneath dst. Links in the directories
-// above it are followed inside the root, and what is in its place makes room.
-func (c *copier) extract(hdr *tar.Header, content io.Reader, dst string) error {
-	if hdr.Typeflag == tar.TypeXGlobalHeader {
-		return nil
-	}
-	name, err := cleanMember(hdr.Name)
-	if err != nil {
-		return err
-	}
-	if name == "." {
+// extract writes one member of the archive. What is in its place makes room.
+func (u *unpacker) extract(hdr *tar.Header, content io.Reader) error {
+	name := cleanMember(hdr.Name)
+	if hdr.Typeflag == tar.TypeXGlobalHeader || name == "." {
 		return nil // dst is what it is
 	}
-	at, err := c.place(path.Join("/", dst, name))
+	e, err := u.memberEntry(hdr)
 	if err != nil {
 		return err
 	}
-	e, err := c.memberEntry(hdr)
+	at, err := u.place(name)
 	if err != nil {
 		return err
 	}
-	old, err := c.target.lstat(at)
-	if err == nil && old.Kind == snapshot.Dir && e.Kind != snapshot.Dir {
-		if err := c.target.removeDir(at); err != nil {
+	old, err := u.target.lstat(at)
+	exists := err == nil
+	if exists && old.Kind == snapshot.Dir && e.Kind != snapshot.Dir {
+		if err := u.target.removeDir(at); err != nil {
+			return err
+		}
+	}
+	if dir := path.Dir(at); !u.dirs[dir] && !(exists && old.Kind == snapshot.Dir && e.Kind == snapshot.Dir) {
+		if err := u.target.touch(dir); err != nil {
 			return err
 		}
 	}
 	if hdr.Typeflag == tar.TypeLink {
-		return c.extractLink(hdr.Linkname, at, dst)
+		return u.extractLink(hdr.Linkname, at, e)
 	}
 	xattrs := map[string]string{}
 	for k, v := range hdr.PAXRecords {
@@ -128,41 +136,65 @@ func (c *copier) extract(hdr *tar.Header, content io.Reader, dst string) error {
 		}
 	}
 	if e.Kind == snapshot.Dir {
-		return c.target.mkdir(at, e, xattrs)
+		u.dirs[at] = true
+		return u.target.mkdir(at, e, xattrs)
 	}
-	return c.target.put(at, e, xattrs, content)
+	return u.target.put(at, e, xattrs, content)
 }
 
-// place returns where the absolute name is to be made, and makes the directories
-// above it that the archive did not name.
-func (c *copier) place(name string) (string, error) {
-	parent, err := c.target.resolve(path.Dir(name))
+// resolve returns the place in the target that the last component of the member
+// name has: links are followed in the directories above it, inside dst.
+func (u *unpacker) resolve(name string) (string, error) {
+	parent, err := snapshot.Resolve(below{u.target.base, u}, path.Dir(name), true)
+	return path.Join(u.dst, parent, path.Base(name)), err
+}
+
+// below is the target as the members see it.
+type below struct {
+	snapshot.Tree
+	u *unpacker
+}
+
+func (b below) Lstat(name string) (snapshot.Entry, error) {
+	return b.u.target.lstat(path.Join(b.u.dst, name))
+}
+
+// place returns where the member name is to be made, and makes the directories
+// above it that the archive did not name. A link among them must lead somewhere.
+func (u *unpacker) place(name string) (string, error) {
+	at, err := u.resolve(name)
 	if err != nil {
 		return "", err
 	}
-	implied := snapshot.Entry{Kind: snapshot.Dir, Mode: 0o755, ModTime: c.time(time.Time{})}
-	if _, err := c.target.mkdirAll(parent, implied); err != nil {
-		return "", err
+	parent := path.Dir(at)
+	if _, err := u.target.lstat(parent); errors.Is(err, fs.ErrNotExist) {
+		link, err := u.resolve(path.Dir(name))
+		if err != nil {
+			return "", err
+		}
+		if e, err := u.target.lstat(link); err == nil && e.Kind == snapshot.Symlink {
+			return "", fmt.Errorf("the link %s above it leads nowhere in the archive's directory", path.Dir(name))
+		}
 	}
-	return path.Join(parent, path.Base(name)), nil
+	implied := snapshot.Entry{Kind: snapshot.Dir, Mode: 0o755, ModTime: u.time(time.Time{})}
+	_, err = u.target.mkdirAll(parent, implied, true)
+	return at, err
 }
 
-// extractLink makes a hard link to another member, or to what was there before.
-func (c *copier) extractLink(linkname, at, dst string) error {
-	member, err := cleanMember(linkname)
-	if err != nil {
-		return err
+// extractLink makes a hard link to another member, or to what was there before,
+// and gives the file the attributes of e.
+func (u *unpacker) extractLink(linkname, at string, e snapshot.Entry) error {
+	old, err := u.resolve(cleanMember(linkname))
+	if err == nil {
+		err = u.target.link(old, at)
 	}
-	old := path.Join("/", dst, member)
-	parent, err := c.target.resolve(path.Dir(old))
-	if err != nil {
-		return err
-	}
-	err = c.target.link(path.Join(parent, path.Base(old)), at)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("hard link to %s, which does not exist", linkname)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return u.target.draft.SetAttrs(at, e, nil)
 }
 
 // memberEntry describes a member of an archive.
@@ -199,14 +231,11 @@ func (c *copier) memberEntry(hdr *tar.Header) (snapshot.Entry, error) {
 	return e, nil
 }
 
-// cleanMember returns a member's name relative to where the archive is unpacked.
-func cleanMember(name string) (string, error) {
-	clean := path.Clean(name)
-	if clean == ".." || strings.HasPrefix(clean, "../") {
-		return "", errors.New("the name leads out of the archive")
+// cleanMember returns a member's name relative to where the archive is unpacked,
+// of which ".." does not lead out.
+func cleanMember(name string) string {
+	if clean := path.Join("/", name); clean != "/" {
+		return clean[1:]
 	}
-	if clean = strings.TrimLeft(clean, "/"); clean == "" {
-		clean = "."
-	}
-	return clean, nil
+	return "."
 }

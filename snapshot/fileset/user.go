@@ -74,27 +74,34 @@ func LookupUser(t snapshot.Tree, spec string) (User, error) {
 
 // LookupOwner finds whom --chown means by "user" or "user:group", and to whom a
 // directory belongs that WORKDIR makes. It is as [LookupUser], except that
-// numbers are not looked up, and one that stands alone is the group too.
-// The empty spec is 0:0.
+// numbers are not looked up, one that stands alone is the group too, and a name
+// that is unknown is 0, or a group the one that there would be without it: so it
+// is in docker. The empty spec is 0:0.
 func LookupOwner(t snapshot.Tree, spec string) (Owner, error) {
 	name, group, hasGroup := strings.Cut(spec, ":")
 	id, isNumber := parseID(name)
 	o := Owner{UID: id, GID: id}
 	if !isNumber {
+		o = Owner{}
 		u, err := readPasswd(t, func(u user.User) bool { return u.Name == name })
 		if err != nil {
 			return Owner{}, err
 		}
-		if u == nil {
-			return Owner{}, unknownUser(name)
+		if u != nil {
+			o = Owner{UID: u.Uid, GID: u.Gid}
 		}
-		o = Owner{UID: u.Uid, GID: u.Gid}
 	}
-	if !hasGroup || group == "" {
+	if !hasGroup {
 		return o, nil
 	}
-	var err error
-	o.GID, err = lookupGroup(t, group)
+	if gid, ok := parseID(group); ok {
+		o.GID = gid
+		return o, nil
+	}
+	groups, err := readGroups(t, func(g user.Group) bool { return g.Name == group })
+	if len(groups) > 0 {
+		o.GID = groups[0].Gid
+	}
 	return o, err
 }
 

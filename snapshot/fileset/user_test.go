@@ -62,7 +62,13 @@ func TestLookupOwner(t *testing.T) {
 		"1234:5":    {1234, 5},
 		"app:audio": {1000, 63},
 		"7:wheel":   {7, 10},
-		"www:":      {33, 34},
+		"www:":      {33, 0},
+		// Unknown names.
+		"nobody":       {0, 0},
+		"nobody:audio": {0, 63},
+		"app:nogroup":  {1000, 1001},
+		"-1":           {0, 0},
+		"4294967296":   {0, 0},
 	} {
 		got, err := LookupOwner(userTree(), spec)
 		if err != nil || got != want {
@@ -104,8 +110,8 @@ func TestLookupErrors(t *testing.T) {
 		if _, err := LookupUser(tc.tree, tc.spec); err == nil || err.Error() != tc.want {
 			t.Errorf("LookupUser(%q) = %v, want %s", tc.spec, err, tc.want)
 		}
-		if _, err := LookupOwner(tc.tree, tc.spec); err == nil || err.Error() != tc.want {
-			t.Errorf("LookupOwner(%q) = %v, want %s", tc.spec, err, tc.want)
-		}
+	}
+	if _, err := LookupOwner(large, "app"); err == nil || err.Error() != `read /etc/passwd: it is larger than 10485760 bytes` {
+		t.Errorf("LookupOwner in a large file: %v", err)
 	}
 }
