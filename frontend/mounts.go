@@ -46,7 +46,7 @@ func (s *stage) mount(m *instructions.Mount, from *stage, st step) (solver.RunMo
 	}
 	switch m.Type {
 	case instructions.MountTypeSecret:
-		return secretMount(m), nil, nil
+		return s.secretMount(m), nil, nil
 	case instructions.MountTypeSSH:
 		return solver.RunMount{}, nil, wrong("pass a key as a secret: --mount=type=secret",
 			"RUN --mount=type=ssh is not supported yet")
@@ -136,7 +136,7 @@ func (s *stage) readFrom(from *stage, name string) (solver.ID, error) {
 
 // secretMount returns the mount of a secret, of which the parser has seen to it
 // that it has an id, a source or a target.
-func secretMount(m *instructions.Mount) solver.RunMount {
+func (s *stage) secretMount(m *instructions.Mount) solver.RunMount {
 	id := cmp.Or(m.Source, m.CacheID, path.Base(m.Target))
 	mount := solver.RunMount{
 		Type:     solver.MountSecret,
@@ -149,7 +149,7 @@ func secretMount(m *instructions.Mount) solver.RunMount {
 	}
 	switch {
 	case m.Target != "":
-		mount.Target = path.Join("/", m.Target)
+		mount.Target = path.Clean(absolute(s.workdir(), m.Target))
 	case m.Env == nil:
 		mount.Target = "/run/secrets/" + path.Base(id)
 	}

@@ -134,7 +134,7 @@ func (l *lowering) planStage(index int, st instructions.Stage) (*stage, error) {
 		}
 		s.wanted = &p
 	}
-	s.base = l.names[strings.ToLower(s.ref)]
+	s.base = l.names[s.ref] // FROM minds the case, which --from does not
 	if s.name != "" {
 		l.names[s.name] = s
 	}
