@@ -14,6 +14,7 @@ import (
 	"lamina/cache"
 	"lamina/snapshot"
 	"lamina/snapshot/fileset"
+	"lamina/snapshot/layer"
 	"lamina/solver"
 )
 
@@ -151,6 +152,9 @@ func (p *prepared) firstContent(ctx context.Context, t solver.Task, m solver.Run
 	if err := fileset.Copy(ctx, draft, empty, []fileset.From{{Selection: sel}}, opt); err != nil {
 		return err
 	}
+	if err := imitate(draft, "data", tree, m.Source); err != nil {
+		return err
+	}
 	id := newID()
 	if err := draft.Commit(id); err != nil {
 		return err
@@ -161,6 +165,23 @@ func (p *prepared) firstContent(ctx context.Context, t solver.Task, m solver.Run
 		return err
 	}
 	return os.Rename(filepath.Join(made.Path(), "data"), data)
+}
+
+// imitate gives the directory name of a draft the attributes that source has.
+func imitate(draft *layer.Draft, name string, tree snapshot.Tree, source string) error {
+	source, err := snapshot.Resolve(tree, relative(source), true)
+	if err != nil {
+		return err
+	}
+	e, err := tree.Lstat(source)
+	if err != nil {
+		return err
+	}
+	xattrs, err := tree.Xattrs(source)
+	if err != nil {
+		return err
+	}
+	return draft.SetAttrs(name, e, xattrs)
 }
 
 func makeDir(data string, m solver.RunMount) error {

@@ -107,6 +107,9 @@ func (w *Worker) copy(ctx context.Context, t solver.Task, op solver.Copy, read [
 			return nil, err
 		}
 	}
+	if err := draft.Prune(base); err != nil {
+		return nil, err
+	}
 	id := newID()
 	if err := draft.Commit(id); err != nil {
 		return nil, err
@@ -114,7 +117,7 @@ func (w *Worker) copy(ctx context.Context, t solver.Task, op solver.Copy, read [
 	return onTop(t.Inputs[0], id), nil
 }
 
-// mkdir makes a directory, and a layer only if there was something to make.
+// mkdir makes a directory, and a layer even if it is there already, as docker does.
 func (w *Worker) mkdir(ctx context.Context, t solver.Task, op solver.Mkdir, out solver.Output) ([]snapshot.Layer, error) {
 	base, err := w.stack(ctx, t.Inputs[0], out)
 	if err != nil {
@@ -133,9 +136,8 @@ func (w *Worker) mkdir(ctx context.Context, t solver.Task, op solver.Mkdir, out 
 		return nil, err
 	}
 	defer draft.Close()
-	made, err := fileset.Mkdir(draft, base, op.Path, owner, when)
-	if err != nil || !made {
-		return t.Inputs[0].Layers, err
+	if _, err := fileset.Mkdir(draft, base, op.Path, owner, when); err != nil {
+		return nil, err
 	}
 	id := newID()
 	if err := draft.Commit(id); err != nil {
