@@ -1,8 +1,8 @@
 package runner
 
 import (
-	"path/filepath"
 	"io/fs"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
