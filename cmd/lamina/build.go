@@ -14,7 +14,6 @@ import (
 	"lamina/cmd/lamina/internal/engine"
 	"lamina/cmd/lamina/internal/progress"
 	"lamina/frontend"
-	"lamina/runner"
 	"lamina/snapshot"
 	"lamina/snapshot/fileset"
 	"lamina/solver"
@@ -58,7 +57,11 @@ unless --output says otherwise. Steps whose inputs did not change are taken from
 the cache.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runBuild(cmd.Context(), e, o, args[0])
+			req, err := newRequest(e, o, args[0])
+			if err != nil {
+				return &usageError{cmd, err}
+			}
+			return runBuild(cmd.Context(), e, req)
 		},
 	}
 	fs := cmd.Flags()
@@ -92,19 +95,15 @@ the cache.`,
 // build is one run of "lamina build".
 type build struct {
 	*env
-	opt     buildOptions
+	*request
 	engine  *engine.Engine
 	display *steps
 	plan    *frontend.Build
 }
 
-func runBuild(ctx context.Context, e *env, o buildOptions, contextArg string) (err error) {
-	outputs, err := parseOutputs(o, e.stdoutIsTerminal())
-	if err != nil {
-		return err
-	}
-	b := &build{env: e, opt: o}
-	if b.display, err = newSteps(e, o.progress, o.quiet, "Building"); err != nil {
+func runBuild(ctx context.Context, e *env, req *request) (err error) {
+	b := &build{env: e, request: req}
+	if b.display, err = newSteps(e, req.opt.progress, req.opt.quiet, "Building"); err != nil {
 		return err
 	}
 	defer b.display.Close()
@@ -113,7 +112,7 @@ func runBuild(ctx context.Context, e *env, o buildOptions, contextArg string) (e
 	}
 	defer func() { err = errors.Join(err, b.engine.Close()) }()
 
-	in, err := b.openInput(ctx, contextArg)
+	in, err := b.openInput(ctx, req.context)
 	if err != nil {
 		return err
 	}
@@ -124,7 +123,7 @@ func runBuild(ctx context.Context, e *env, o buildOptions, contextArg string) (e
 	}
 	settled := b.engine.Settle()
 	defer settled()
-	made, err := b.export(ctx, results, outputs)
+	made, err := b.export(ctx, results)
 	if err != nil {
 		return err
 	}
@@ -135,15 +134,11 @@ func runBuild(ctx context.Context, e *env, o buildOptions, contextArg string) (e
 // solve lowers the Dockerfile and computes what it asks for: the result of every
 // node that stands behind an image's history.
 func (b *build) solve(ctx context.Context, in *input) (map[solver.ID]solver.Result, error) {
-	opt, err := b.loweringOptions(in)
-	if err != nil {
-		return nil, err
-	}
 	file, err := frontend.Parse(in.name, in.source)
 	if err != nil {
 		return nil, err
 	}
-	plan, err := frontend.Lower(ctx, file, &resolver{b}, opt)
+	plan, err := frontend.Lower(ctx, file, &resolver{b}, b.lowering)
 	if err != nil {
 		return nil, err
 	}
@@ -155,17 +150,9 @@ func (b *build) solve(ctx context.Context, in *input) (map[solver.ID]solver.Resu
 	if err != nil {
 		return nil, err
 	}
-	secret, err := parseSecrets(b.opt.secrets, b.getenv)
-	if err != nil {
-		return nil, err
-	}
-	limits, err := b.limits()
-	if err != nil {
-		return nil, err
-	}
 	worker := b.engine.Worker(local.Config{
 		Contexts: map[string]snapshot.Tree{contextName: in.tree},
-		Sums:     sums, Secret: secret, Limits: limits,
+		Sums:     sums, Secret: b.secret, Limits: b.limits,
 	})
 	roots := plan.Nodes()
 	found, err := solver.Solve(ctx, plan.Graph, roots, worker, solver.Options{
@@ -187,57 +174,6 @@ func (b *build) solve(ctx context.Context, in *input) (map[solver.ID]solver.Resu
 
 // contextName is the name that the frontend gives the build context.
 const contextName = "context"
-
-func (b *build) loweringOptions(in *input) (frontend.Options, error) {
-	o := b.opt
-	opt := frontend.Options{
-		BuildPlatform: hostPlatform(), Targets: o.targets,
-		NoCache: o.noCache, NoCacheFilter: o.noCacheFilter,
-		Network: o.network, ShmSize: int64(o.shmSize), Ulimits: o.ulimits,
-	}
-	var err error
-	if opt.BuildArgs, err = keyValues("build-arg", o.buildArgs, b.getenv); err != nil {
-		return opt, err
-	}
-	// As docker does: what reproducible builds set in the environment is meant.
-	if epoch := b.getenv("SOURCE_DATE_EPOCH"); epoch != "" {
-		if _, given := opt.BuildArgs["SOURCE_DATE_EPOCH"]; !given {
-			opt.BuildArgs["SOURCE_DATE_EPOCH"] = epoch
-		}
-	}
-	if opt.Labels, err = keyValues("label", o.labels, nil); err != nil {
-		return opt, err
-	}
-	if opt.Hosts, err = hosts(o.addHosts); err != nil {
-		return opt, err
-	}
-	if !oneOf(o.network, "", "default", "none", "host") {
-		return opt, fmt.Errorf("--network=%s: RUN knows default, none and host", o.network)
-	}
-	if o.network == "default" {
-		opt.Network = ""
-	}
-	platforms := o.platforms
-	if p := b.getenv("DOCKER_DEFAULT_PLATFORM"); len(platforms) == 0 && p != "" {
-		platforms = []string{p}
-	}
-	for _, s := range platforms {
-		p, err := frontend.ParsePlatform(s)
-		if err != nil {
-			return opt, fmt.Errorf("--platform: %w", err)
-		}
-		opt.Platforms = append(opt.Platforms, p)
-	}
-	return opt, nil
-}
-
-func (b *build) limits() (runner.Limits, error) {
-	l := runner.Limits{Memory: int64(b.opt.memory), CPUs: b.opt.cpus}
-	if b.opt.cpus < 0 {
-		return l, fmt.Errorf("--cpus=%g: must not be negative", b.opt.cpus)
-	}
-	return l, nil
-}
 
 // failed adds the Dockerfile's lines to an error.
 func (b *build) failed(err error, source []byte) error {
@@ -272,60 +208,15 @@ func (r *resolver) Resolve(ctx context.Context, ref string, p ocispec.Platform) 
 	}, nil
 }
 
-// hostPlatform is this machine's.
-func hostPlatform() ocispec.Platform {
-	return frontend.NormalizePlatform(ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
-}
-
-// keyValues parses KEY=VALUE flags. A KEY alone is looked up with getenv, and
-// means nothing if it is not set; where getenv is nil it stands for KEY="".
-func keyValues(flag string, all []string, getenv func(string) string) (map[string]string, error) {
-	m := map[string]string{}
-	for _, s := range all {
-		k, v, ok := strings.Cut(s, "=")
-		if k == "" {
-			return nil, fmt.Errorf("--%s=%s: there is no name before the \"=\"", flag, s)
-		}
-		if !ok && getenv != nil {
-			if v = getenv(k); v == "" {
-				continue
-			}
-		}
-		m[k] = v
-	}
-	return m, nil
-}
-
-// hosts turns docker's HOST:IP or HOST=IP into "name=address".
-func hosts(all []string) ([]string, error) {
-	var out []string
-	for _, s := range all {
-		name, addr, ok := strings.Cut(s, "=")
-		if !ok {
-			name, addr, ok = strings.Cut(s, ":")
-		}
-		addr = strings.Trim(addr, "[]")
-		if !ok || name == "" || !isAddress(addr) {
-			return nil, fmt.Errorf("--add-host=%s: want HOST:IP", s)
-		}
-		out = append(out, name+"="+addr)
-	}
-	return out, nil
-}
-
-func oneOf(s string, all ...string) bool {
-	for _, a := range all {
-		if s == a {
-			return true
-		}
-	}
-	return false
-}
-
 // epochTime is the time that an epoch stands for, if any.
 func epochTime(epoch *int64) *time.Time {
 	if t, ok := solver.ModTime(epoch); ok {
 		return &t
 	}
 	return nil
+}
+
+// hostPlatform is this machine's.
+func hostPlatform() ocispec.Platform {
+	return frontend.NormalizePlatform(ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
 }

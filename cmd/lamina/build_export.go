@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -26,10 +25,10 @@ type made struct {
 	names []string
 }
 
-// export makes what outputs say of the results.
-func (b *build) export(ctx context.Context, results map[solver.ID]solver.Result, outputs []output) (made, error) {
+// export makes what the outputs say of the results.
+func (b *build) export(ctx context.Context, results map[solver.ID]solver.Result) (made, error) {
 	var last made
-	for _, out := range outputs {
+	for _, out := range b.outputs {
 		var err error
 		switch out.kind {
 		case "cacheonly":
@@ -49,10 +48,6 @@ func (b *build) export(ctx context.Context, results map[solver.ID]solver.Result,
 func (b *build) exportImage(ctx context.Context, results map[solver.ID]solver.Result, out output) (m made, err error) {
 	st := b.display.transfers("exporting to " + map[string]string{"image": "image", "oci": "oci image format", "docker": "docker image format"}[out.kind])
 	defer func() { st.end(err) }()
-	names, err := b.names(out)
-	if err != nil {
-		return m, err
-	}
 	pack := out.pack
 	pack.Epoch = epochTime(b.plan.Epoch)
 	pack.Progress = func(id snapshot.ID, done int64) { st.bytes("packing layer "+string(id[:min(12, len(id))]), done, 0) }
@@ -64,7 +59,7 @@ func (b *build) exportImage(ctx context.Context, results map[solver.ID]solver.Re
 	if m.id, err = b.imageID(ctx, root); err != nil {
 		return m, err
 	}
-	for _, n := range names {
+	for _, n := range out.names {
 		m.names = append(m.names, n.String())
 	}
 	switch out.kind {
@@ -76,7 +71,7 @@ func (b *build) exportImage(ctx context.Context, results map[solver.ID]solver.Re
 	}
 	if out.push {
 		st.end(nil)
-		return m, b.push(ctx, m, names)
+		return m, b.push(ctx, m, out.names)
 	}
 	return m, nil
 }
@@ -104,26 +99,6 @@ func (b *build) push(ctx context.Context, m made, names []registry.Name) error {
 		}
 	}
 	return nil
-}
-
-// names are those that the command line gives to an output.
-func (b *build) names(out output) ([]registry.Name, error) {
-	all := slices.Clone(b.opt.tags)
-	if out.name != "" {
-		all = append(all, out.name)
-	}
-	var names []registry.Name
-	for _, s := range all {
-		n, err := registry.ParseName(s)
-		if err != nil {
-			return nil, err
-		}
-		if n.Digest != "" {
-			return nil, fmt.Errorf("%s: a name with a digest cannot be given to an image", s)
-		}
-		names = append(names, n)
-	}
-	return names, nil
 }
 
 // imageID is what people know the image by: the digest of its configuration, or

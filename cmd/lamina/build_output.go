@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
+	"lamina/cache/registry"
 	"lamina/exporter"
 )
 
@@ -13,9 +15,11 @@ type output struct {
 	kind string // image, oci, docker, tar, local or cacheonly
 	dest string // a path; "-" is standard output
 	push bool
-	name string // of the image, beside --tag
+	name string // of the image, beside --tag; empty if there is none
 	dir  bool   // oci and docker: a directory instead of an archive
 	pack exporter.PackOptions
+
+	names []registry.Name // all that the image gets
 }
 
 // parseOutputs parses --output and --push. Without either the result is an image
@@ -56,12 +60,36 @@ func parseOutputs(o buildOptions, stdoutIsTerminal bool) ([]output, error) {
 			all = append(all, output{kind: "image", push: true})
 		}
 	}
-	for _, out := range all {
-		if out.push && len(o.tags) == 0 && out.name == "" {
+	for i := range all {
+		out := &all[i]
+		var err error
+		if out.names, err = imageNames(o.tags, out.name); err != nil {
+			return nil, err
+		}
+		if out.push && len(out.names) == 0 {
 			return nil, withHint(errors.New("there is no name to push to"), "name the image with --tag")
 		}
 	}
 	return all, nil
+}
+
+// imageNames parses the names that an image is to have.
+func imageNames(tags []string, another string) ([]registry.Name, error) {
+	if another != "" {
+		tags = append(slices.Clone(tags), another)
+	}
+	var names []registry.Name
+	for _, s := range tags {
+		n, err := registry.ParseName(s)
+		if err != nil {
+			return nil, err
+		}
+		if n.Digest != "" {
+			return nil, fmt.Errorf("%s: a name with a digest cannot be given to an image", s)
+		}
+		names = append(names, n)
+	}
+	return names, nil
 }
 
 // parseOutput parses one "type=KIND,dest=PATH,…", or a path alone, which is

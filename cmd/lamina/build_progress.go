@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -52,11 +54,12 @@ func newSteps(e *env, mode string, quiet bool, action string) (*steps, error) {
 type step struct {
 	steps *steps
 	id    string
+	over  bool
 }
 
 // begin starts a step.
 func (s *steps) begin(name string) *step {
-	st := &step{s, fmt.Sprintf("step-%d", s.next.Add(1))}
+	st := &step{steps: s, id: fmt.Sprintf("step-%d", s.next.Add(1))}
 	s.Event(progress.Event{Step: st.id, Name: name, Kind: progress.Start})
 	return st
 }
@@ -75,8 +78,13 @@ func (st *step) bytes(item string, done, total int64) {
 	st.steps.Event(progress.Event{Step: st.id, Kind: progress.Bytes, Item: item, Current: done, Total: total})
 }
 
-// end ends the step; err is why it failed, if it did.
+// end ends the step; err is why it failed, if it did. Once it is over, that it
+// ends again means nothing.
 func (st *step) end(err error) {
+	if st.over {
+		return
+	}
+	st.over = true
 	s := st.steps
 	s.mu.Lock()
 	if s.current == st {
@@ -84,7 +92,10 @@ func (st *step) end(err error) {
 	}
 	s.mu.Unlock()
 	e := progress.Event{Step: st.id, Kind: progress.Done}
-	if err != nil {
+	switch {
+	case errors.Is(err, context.Canceled):
+		e.Kind = progress.Canceled
+	case err != nil:
 		e.Kind, e.Err = progress.Failed, err
 	}
 	s.Event(e)

@@ -53,6 +53,8 @@ func TestFaultSyntax(t *testing.T) {
 	l.file("Dockerfile", "FROM scratch\nCOPPY a b\n")
 	l.fails(l.run("build", "."), exitFailure, `Dockerfile:2: unknown instruction "COPPY"`)
 	l.fails(l.run("build", "--tga=x", "."), exitUsage, `lamina: unknown flag: --tga`)
+	l.fails(l.run("build", "--tag", "A B", "."), exitUsage, `lamina: image name "A B": .*`)
+	l.fails(l.run("build", "--cpus=-1", "."), exitUsage, `lamina: --cpus=-1: .*`)
 	l.fails(l.run("build", "nowhere"), exitFailure, `lamina: .*nowhere.*`)
 	l.usable()
 }

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"lamina/frontend"
+	"lamina/runner"
+)
+
+// request is what a command line asks "lamina build" for. It is checked as a whole
+// before anything is done: nobody waits an hour for a build to learn that its name
+// cannot be one.
+type request struct {
+	opt      buildOptions
+	context  string // the argument
+	lowering frontend.Options
+	outputs  []output
+	limits   runner.Limits
+	secret   func(id string) ([]byte, error)
+}
+
+// newRequest checks the command line of a build. Its errors are those of the
+// command line.
+func newRequest(e *env, o buildOptions, context string) (*request, error) {
+	r := &request{opt: o, context: context, limits: runner.Limits{Memory: int64(o.memory), CPUs: o.cpus}}
+	switch {
+	case context == "":
+		return nil, errors.New("the context is the empty string: is a variable not set?")
+	case o.cpus < 0:
+		return nil, fmt.Errorf("--cpus=%g: must not be negative", o.cpus)
+	case o.jobs < 0:
+		return nil, fmt.Errorf("--jobs=%d: must not be negative", o.jobs)
+	case !oneOf(o.network, "", "default", "none", "host"):
+		return nil, fmt.Errorf("--network=%s: RUN knows default, none and host", o.network)
+	}
+	var err error
+	if r.outputs, err = parseOutputs(o, e.stdoutIsTerminal()); err != nil {
+		return nil, err
+	}
+	if r.lowering, err = loweringOptions(o, e.getenv); err != nil {
+		return nil, err
+	}
+	if r.secret, err = parseSecrets(o.secrets, e.getenv); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func loweringOptions(o buildOptions, getenv func(string) string) (frontend.Options, error) {
+	opt := frontend.Options{
+		BuildPlatform: hostPlatform(), Targets: o.targets,
+		NoCache: o.noCache, NoCacheFilter: o.noCacheFilter,
+		Network: o.network, ShmSize: int64(o.shmSize), Ulimits: o.ulimits,
+	}
+	if o.network == "default" {
+		opt.Network = ""
+	}
+	var err error
+	if opt.BuildArgs, err = keyValues("build-arg", o.buildArgs, getenv); err != nil {
+		return opt, err
+	}
+	// As docker does: what reproducible builds set in the environment is meant.
+	if epoch := getenv("SOURCE_DATE_EPOCH"); epoch != "" {
+		if _, given := opt.BuildArgs["SOURCE_DATE_EPOCH"]; !given {
+			opt.BuildArgs["SOURCE_DATE_EPOCH"] = epoch
+		}
+	}
+	if opt.Labels, err = keyValues("label", o.labels, nil); err != nil {
+		return opt, err
+	}
+	if opt.Hosts, err = hosts(o.addHosts); err != nil {
+		return opt, err
+	}
+	for _, s := range o.ulimits {
+		if _, err := runner.ParseUlimit(s); err != nil {
+			return opt, fmt.Errorf("--%w", err)
+		}
+	}
+	platforms := o.platforms
+	if p := getenv("DOCKER_DEFAULT_PLATFORM"); len(platforms) == 0 && p != "" {
+		platforms = []string{p}
+	}
+	for _, s := range platforms {
+		p, err := frontend.ParsePlatform(s)
+		if err != nil {
+			return opt, fmt.Errorf("--platform: %w", err)
+		}
+		opt.Platforms = append(opt.Platforms, p)
+	}
+	return opt, nil
+}
+
+// keyValues parses KEY=VALUE flags. A KEY alone is looked up with getenv, and
+// means nothing if it is not set; where getenv is nil it stands for KEY="".
+func keyValues(flag string, all []string, getenv func(string) string) (map[string]string, error) {
+	m := map[string]string{}
+	for _, s := range all {
+		k, v, ok := strings.Cut(s, "=")
+		if k == "" {
+			return nil, fmt.Errorf("--%s=%s: there is no name before the \"=\"", flag, s)
+		}
+		if !ok && getenv != nil {
+			if v = getenv(k); v == "" {
+				continue
+			}
+		}
+		m[k] = v
+	}
+	return m, nil
+}
+
+// hosts turns docker's HOST:IP or HOST=IP into "name=address".
+func hosts(all []string) ([]string, error) {
+	var out []string
+	for _, s := range all {
+		name, addr, ok := strings.Cut(s, "=")
+		if !ok {
+			name, addr, ok = strings.Cut(s, ":")
+		}
+		addr = strings.Trim(addr, "[]")
+		if !ok || name == "" || !isAddress(addr) {
+			return nil, fmt.Errorf("--add-host=%s: want HOST:IP", s)
+		}
+		out = append(out, name+"="+addr)
+	}
+	return out, nil
+}
+
+func oneOf(s string, all ...string) bool {
+	for _, a := range all {
+		if s == a {
+			return true
+		}
+	}
+	return false
+}
