@@ -150,6 +150,7 @@ func (b *build) solve(ctx context.Context, in *input) (map[solver.ID]solver.Resu
 	if err != nil {
 		return nil, err
 	}
+	defer sums.Close()
 	worker := b.engine.Worker(local.Config{
 		Contexts: map[string]snapshot.Tree{contextName: in.tree},
 		Sums:     sums, Secret: b.secret, Limits: b.limits,

@@ -44,6 +44,7 @@ func BenchmarkDigest(b *testing.B) {
 			// As if the files had been there for an hour.
 			x, err := openIndex(index, func() time.Time { return time.Now().Add(time.Hour) })
 			must(b, err)
+			defer x.Close()
 			h, err := Host(root)
 			must(b, err)
 			defer h.Close()

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -17,9 +18,10 @@ import (
 	"lamina/snapshot"
 )
 
-// indexed is a tree of one file "f" that counts how often it is read.
+// indexed is a tree of one file that counts how often it is read.
 type indexed struct {
 	snapshot.Tree
+	name  string
 	entry snapshot.Entry
 	data  string
 	reads int
@@ -28,7 +30,13 @@ type indexed struct {
 func newIndexed(data string, ctime time.Time) *indexed {
 	f := file(0o644, data)
 	f.Ino, f.ChangeTime, f.ModTime, f.Size = 1, ctime, ctime, int64(len(data))
-	return &indexed{Tree: fakeTree{"f": f}, entry: f.Entry, data: data}
+	return &indexed{Tree: fakeTree{"f": f}, name: "f", entry: f.Entry, data: data}
+}
+
+// rename gives the file another name.
+func (t *indexed) rename(name string) {
+	t.Tree = fakeTree{name: t.Tree.(fakeTree)[t.name]}
+	t.name = name
 }
 
 func (t *indexed) Open(name string) (io.ReadCloser, error) {
@@ -38,7 +46,7 @@ func (t *indexed) Open(name string) (io.ReadCloser, error) {
 
 func (t *indexed) sum(tt testing.TB, x *Index) digest.Digest {
 	tt.Helper()
-	d, err := x.Sum(tt.Context(), t, "f", t.entry)
+	d, err := x.Sum(tt.Context(), t, t.name, t.entry)
 	must(tt, err)
 	if want := digest.FromString(t.data); d != want {
 		tt.Errorf("the sum is %s, want %s", d, want)
@@ -50,6 +58,7 @@ func mustIndex(t testing.TB, file string, now time.Time) *Index {
 	t.Helper()
 	x, err := openIndex(file, func() time.Time { return now })
 	must(t, err)
+	t.Cleanup(func() { must(t, x.Close()) })
 	return x
 }
 
@@ -150,7 +159,7 @@ func TestIndexForgetsUnused(t *testing.T) {
 	day := 24 * time.Hour
 	now := when.Add(time.Hour)
 	old, used := newIndexed("old", when), newIndexed("used", when)
-	used.entry.Ino = 2
+	used.rename("used")
 	x := mustIndex(t, path, now)
 	old.sum(t, x)
 	used.sum(t, x)
@@ -162,7 +171,7 @@ func TestIndexForgetsUnused(t *testing.T) {
 
 	x = mustIndex(t, path, now.Add(80*day))
 	fresh := newIndexed("fresh", when)
-	fresh.entry.Ino = 3
+	fresh.rename("fresh")
 	fresh.sum(t, x)
 	must(t, x.Save())
 
@@ -184,11 +193,14 @@ func TestIndexDamaged(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"empty":       {},
 		"truncated":   good[:len(good)-1],
-		"no record":   good[:len(indexMagic)],
+		"no block":    good[blockSize:],
+		"half":        good[:blockSize/2],
 		"zeros":       make([]byte, len(good)),
 		"longer":      append(append([]byte{}, good...), 0),
-		"flipped bit": flip(good, len(good)/2),
-		"other magic": flip(good, 0),
+		"flipped bit": flip(good, 40),
+		"fence":       flip(good, blockSize),
+		"other magic": flip(good, len(good)-5),
+		"count":       flip(good, len(good)-trailerSize+7),
 		"text":        []byte("this is no index but it is long enough to look at"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -226,7 +238,7 @@ func TestIndexSharedByProcesses(t *testing.T) {
 		wg.Go(func() {
 			for i := range files {
 				tree := newIndexed(fmt.Sprint(w, i), when)
-				tree.entry.Ino = uint64(w*files + i)
+				tree.rename(fmt.Sprint(w, "/", i))
 				tree.sum(t, x)
 				if err := x.Save(); err != nil {
 					t.Error(err)
@@ -237,15 +249,15 @@ func TestIndexSharedByProcesses(t *testing.T) {
 	wg.Wait()
 	// Whoever saves last has everything that the others could write before.
 	x := mustIndex(t, path, now)
-	if n := len(x.known) / recordSize; n == 0 || n > writers*files {
+	if n := x.known.count; n == 0 || n > writers*files {
 		t.Errorf("the index has %d records", n)
 	}
-	for i := recordSize; i < len(x.known); i += recordSize {
-		if string(x.known[i-recordSize:i-recordSize+keySize]) >= string(x.known[i:i+keySize]) {
-			t.Fatal("the index is not sorted")
-		}
+	if !slices.IsSortedFunc(slices.Collect(x.known.all()), byKey) {
+		t.Fatal("the index is not sorted")
 	}
 }
+
+func byKey(a, b record) int { return bytes.Compare(a[:fenceSize], b[:fenceSize]) }
 
 func TestIndexSaveFails(t *testing.T) {
 	x := mustIndex(t, filepath.Join(t.TempDir(), "nowhere", "index"), when.Add(time.Hour))
@@ -267,7 +279,7 @@ func TestIndexOfContext(t *testing.T) {
 	id, err := s.Digest(t.Context(), x, DigestOptions{ResetOwner: true})
 	must(t, err)
 	must(t, x.Save())
-	if n := len(x.known) / recordSize; n != 2 {
+	if n := x.known.count; n != 2 {
 		t.Errorf("the index has %d records, want 2", n)
 	}
 	plain, _ := identify(t, host(t, root), DigestOptions{ResetOwner: true}, ".")
@@ -303,72 +315,119 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(indexMagic))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		records := decodeIndex(data)
-		if len(records)%recordSize != 0 || len(records) > len(data) {
-			t.Fatalf("%d bytes of records from %d", len(records), len(data))
+		file := filepath.Join(t.TempDir(), "index")
+		must(t, os.WriteFile(file, data, 0o644))
+		x, err := openIndexFile(file)
+		must(t, err)
+		defer x.close()
+		if n := len(slices.Collect(x.all())); x != nil && n > x.count {
+			t.Fatalf("%d records of %d", n, x.count)
 		}
-		var key [keySize]byte
-		if r := find(records, key[:]); r != nil && len(r) != recordSize {
-			t.Fatalf("a record of %d bytes", len(r))
+		if r, ok := x.find(key{}); ok && r.key() != (key{}) {
+			t.Fatalf("found %x", r)
 		}
-		merged := current(merge(records, sorted(map[[keySize]byte]record{{1}: {1}})), 0)
-		if len(merged)%recordSize != 0 {
-			t.Fatalf("%d bytes of merged records", len(merged))
+		next, err := replaceIndex(file, map[key]record{{name: 1}: {15: 1}}, 0)
+		must(t, err)
+		defer next.close()
+		if _, ok := next.find(key{name: 1}); !ok {
+			t.Fatal("a record is lost")
 		}
 	})
 }
 
-func TestFind(t *testing.T) {
-	const n = 1000
-	fresh := map[[keySize]byte]record{}
+// manyRecords returns n records of two hundred directories.
+func manyRecords(n int) map[key]record {
+	records := map[key]record{}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range n {
-		var r record
-		for i := range keySize {
+		r := record{0: byte(rnd.Uint32N(200)), 7: 1}
+		for i := 8; i < recordSize; i++ {
 			r[i] = byte(rnd.Uint32())
 		}
-		fresh[[keySize]byte(r[:])] = r
+		r.setUsed(100)
+		records[r.key()] = r
 	}
-	records := sorted(fresh)
-	if len(records) != n*recordSize {
-		t.Fatalf("%d bytes", len(records))
-	}
-	for key, want := range fresh {
-		if got := find(records, key[:]); got == nil || record(got) != want {
-			t.Fatalf("%x is not found", key)
+	return records
+}
+
+func TestIndexFile(t *testing.T) {
+	for _, n := range []int{0, 1, perBlock - 1, perBlock, perBlock + 1, 1000, 10_000} {
+		records := manyRecords(n)
+		file := filepath.Join(t.TempDir(), "index")
+		x, err := replaceIndex(file, records, 100)
+		must(t, err)
+		defer x.close()
+		all := slices.Collect(x.all())
+		if len(all) != n || x.count != n || !slices.IsSortedFunc(all, byKey) {
+			t.Errorf("%d records of %d, sorted: %v", len(all), n, slices.IsSortedFunc(all, byKey))
+		}
+		for k, want := range records {
+			if got, ok := x.find(k); !ok || got != want {
+				t.Fatalf("of %d, %x is found: %v", n, k, ok)
+			}
+			k.name++
+			if r, ok := x.find(k); ok && r != records[k] {
+				t.Fatalf("of %d, %x is found, which is not there", n, k)
+			}
+		}
+		for _, k := range []key{{}, {dir: dirID{0xff, 0xff}}} {
+			if _, ok := x.find(k); ok {
+				t.Errorf("of %d, %x is found", n, k)
+			}
 		}
 	}
-	if find(records, make([]byte, keySize)) != nil {
-		t.Error("found what is not there")
+}
+
+// TestIndexFileDamagedBlock: what is in other blocks is still good.
+func TestIndexFileDamagedBlock(t *testing.T) {
+	records := manyRecords(1000)
+	file := filepath.Join(t.TempDir(), "index")
+	x, err := replaceIndex(file, records, 100)
+	must(t, err)
+	must(t, x.close())
+	data, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, flip(data, 3*blockSize+100), 0o644))
+	x, err = openIndexFile(file)
+	must(t, err)
+	defer x.close()
+	found := 0
+	for k, want := range records {
+		got, ok := x.find(k)
+		if ok && got != want {
+			t.Fatal("a damaged record was believed")
+		}
+		if ok {
+			found++
+		}
 	}
-	if find(nil, make([]byte, keySize)) != nil {
-		t.Error("found something in nothing")
+	if found != 1000-perBlock {
+		t.Errorf("%d records are found, want all but a block of %d", found, perBlock)
+	}
+	next, err := replaceIndex(file, records, 100)
+	must(t, err)
+	defer next.close()
+	if next.count != 1000 {
+		t.Errorf("%d records after the damage was repaired", next.count)
 	}
 }
 
 func TestMerge(t *testing.T) {
-	rec := func(key, value byte) record {
-		var r record
-		r[0], r[sumOffset] = key, value
-		return r
-	}
-	list := func(rs ...record) []byte {
-		m := map[[keySize]byte]record{}
-		for _, r := range rs {
-			m[[keySize]byte(r[:])] = r
-		}
-		return sorted(m)
-	}
-	for _, tc := range []struct{ a, b, want []byte }{
-		{nil, nil, list()},
-		{list(rec(1, 1)), nil, list(rec(1, 1))},
-		{nil, list(rec(1, 1)), list(rec(1, 1))},
-		{list(rec(1, 1), rec(3, 3)), list(rec(2, 2)), list(rec(1, 1), rec(2, 2), rec(3, 3))},
-		{list(rec(1, 1), rec(2, 2)), list(rec(2, 9), rec(4, 4)), list(rec(1, 1), rec(2, 9), rec(4, 4))},
-		{list(rec(5, 5)), list(rec(1, 1), rec(5, 6)), list(rec(1, 1), rec(5, 6))},
+	rec := func(k, value byte) record { return record{15: k, recordSize - 1: value} }
+	for _, tc := range []struct{ old, fresh, want []record }{
+		{nil, nil, nil},
+		{[]record{rec(1, 1)}, nil, []record{rec(1, 1)}},
+		{nil, []record{rec(1, 1)}, []record{rec(1, 1)}},
+		{[]record{rec(1, 1), rec(3, 3)}, []record{rec(2, 2)}, []record{rec(1, 1), rec(2, 2), rec(3, 3)}},
+		{[]record{rec(1, 1), rec(2, 2)}, []record{rec(2, 9), rec(4, 4)}, []record{rec(1, 1), rec(2, 9), rec(4, 4)}},
+		{[]record{rec(5, 5)}, []record{rec(1, 1), rec(5, 6)}, []record{rec(1, 1), rec(5, 6)}},
 	} {
-		if got := merge(tc.a, tc.b); !bytes.Equal(got, tc.want) {
-			t.Errorf("merge of %d and %d bytes makes\n%x, want\n%x", len(tc.a), len(tc.b), got, tc.want)
+		fresh := map[key]record{}
+		for _, r := range tc.fresh {
+			fresh[r.key()] = r
+		}
+		if got := slices.Collect(merge(slices.Values(tc.old), fresh)); !slices.Equal(got, tc.want) {
+			t.Errorf("merge of %d and %d records makes\n%x, want\n%x", len(tc.old), len(tc.fresh), got, tc.want)
 		}
 	}
 }
@@ -380,16 +439,22 @@ func TestIndexOfMany(t *testing.T) {
 	const n = maxFresh + 100
 	tree := newIndexed("hello", when)
 	for i := range n {
-		tree.entry.Ino = uint64(i + 1)
+		tree.rename(fmt.Sprintf("dir%d/file%d", i/100, i))
 		tree.sum(t, x)
+	}
+	if len(x.fresh) >= maxFresh {
+		t.Errorf("%d records are kept in memory", len(x.fresh))
 	}
 	must(t, x.Save())
 	x = mustIndex(t, path, when.Add(time.Hour))
 	for i := range n {
-		tree.entry.Ino = uint64(i + 1)
+		tree.rename(fmt.Sprintf("dir%d/file%d", i/100, i))
 		tree.sum(t, x)
 	}
 	if tree.reads != n {
 		t.Errorf("%d files were read %d times", n, tree.reads)
+	}
+	if len(x.fresh) != 0 || x.known.count != n {
+		t.Errorf("%d records are fresh and %d are known", len(x.fresh), x.known.count)
 	}
 }
