@@ -82,7 +82,7 @@ WORKDIR /app%[1]d
 FROM base
 COPY --from=even /deep /deep
 COPY --from=work /sum /app%[1]d/sum
-RUN dd if=/dev/zero of=/app%[1]d/zeros bs=64k count=%[1]d 2>/dev/null; sleep 0.0%[1]d; adduser -D user%[1]d; rm /bin/vi
+RUN dd if=/dev/zero of=/app%[1]d/zeros bs=64k count=%[1]d 2>/dev/null; sleep 0.0%[1]d; chown -R 7:%[1]d /deep; rm /bin/vi
 `, i, 1000*(i/2+1))
 }
 
