@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,31 +66,31 @@ the cache.`,
 			return runBuild(cmd.Context(), e, req)
 		},
 	}
-	fs := cmd.Flags()
-	fs.StringVarP(&o.file, "file", "f", "", "Name of the Dockerfile (default: PATH/Dockerfile); - for standard input")
-	fs.StringArrayVarP(&o.tags, "tag", "t", nil, "Name of the image (name:tag); may be repeated")
-	fs.StringArrayVar(&o.targets, "target", nil, "Stage to build; may be repeated")
-	fs.StringArrayVar(&o.buildArgs, "build-arg", nil, "Value of an ARG (KEY=VALUE, or KEY to take it from the environment)")
-	fs.StringArrayVar(&o.labels, "label", nil, "Label of the image (KEY=VALUE)")
-	fs.StringArrayVar(&o.secrets, "secret", nil, "Secret for RUN --mount=type=secret (id=NAME[,src=FILE|,env=VARIABLE])")
-	fs.StringArrayVarP(&o.outputs, "output", "o", nil, "Where the result goes (type=oci|docker|tar|local|image|registry|cacheonly,dest=PATH)")
-	fs.StringSliceVar(&o.platforms, "platform", nil, "Platforms to build for")
-	fs.StringArrayVar(&o.addHosts, "add-host", nil, "Line of /etc/hosts in RUN (HOST:IP)")
-	fs.StringArrayVar(&o.ulimits, "ulimit", nil, "Limit of RUN (NAME=SOFT[:HARD])")
-	fs.StringSliceVar(&o.noCacheFilter, "no-cache-filter", nil, "Stages to build without the cache")
-	fs.BoolVar(&o.noCache, "no-cache", false, "Do not use the cache")
-	fs.BoolVar(&o.pull, "pull", false, "Ask registries for base images that the store has")
-	fs.BoolVar(&o.push, "push", false, "Push the image to the registries of its names")
-	fs.BoolVar(&o.load, "load", false, "Accepted for docker's sake: the image is in the store anyway")
-	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Print nothing but the image's ID")
-	fs.StringVar(&o.network, "network", "default", "Network of RUN (default, none, host)")
-	fs.StringVar(&o.progress, "progress", "", "Form of the progress display ("+progress.Modes()+")")
-	fs.Var(&o.shmSize, "shm-size", "Size of /dev/shm in RUN")
-	fs.VarP(&o.memory, "memory", "m", "Memory limit of a RUN")
-	fs.Float64Var(&o.cpus, "cpus", 0, "Number of processors that a RUN may use")
-	fs.IntVar(&o.jobs, "jobs", 0, "Number of steps to execute at once (default: no limit)")
-	fs.StringVar(&o.iidFile, "iidfile", "", "File to write the image's ID to")
-	fs.StringVar(&o.metadataFile, "metadata-file", "", "File to write the result's description to, as JSON")
+	f := cmd.Flags()
+	f.StringVarP(&o.file, "file", "f", "", "Name of the Dockerfile (default: PATH/Dockerfile); - for standard input")
+	f.StringArrayVarP(&o.tags, "tag", "t", nil, "Name of the image (name:tag); may be repeated")
+	f.StringArrayVar(&o.targets, "target", nil, "Stage to build; may be repeated")
+	f.StringArrayVar(&o.buildArgs, "build-arg", nil, "Value of an ARG (KEY=VALUE, or KEY to take it from the environment)")
+	f.StringArrayVar(&o.labels, "label", nil, "Label of the image (KEY=VALUE)")
+	f.StringArrayVar(&o.secrets, "secret", nil, "Secret for RUN --mount=type=secret (id=NAME[,src=FILE|,env=VARIABLE])")
+	f.StringArrayVarP(&o.outputs, "output", "o", nil, "Where the result goes (type=oci|docker|tar|local|image|registry|cacheonly,dest=PATH)")
+	f.StringSliceVar(&o.platforms, "platform", nil, "Platforms to build for")
+	f.StringArrayVar(&o.addHosts, "add-host", nil, "Line of /etc/hosts in RUN (HOST:IP)")
+	f.StringArrayVar(&o.ulimits, "ulimit", nil, "Limit of RUN (NAME=SOFT[:HARD])")
+	f.StringSliceVar(&o.noCacheFilter, "no-cache-filter", nil, "Stages to build without the cache")
+	f.BoolVar(&o.noCache, "no-cache", false, "Do not use the cache")
+	f.BoolVar(&o.pull, "pull", false, "Ask registries for base images that the store has")
+	f.BoolVar(&o.push, "push", false, "Push the image to the registries of its names")
+	f.BoolVar(&o.load, "load", false, "Accepted for docker's sake: the image is in the store anyway")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "Print nothing but the image's ID")
+	f.StringVar(&o.network, "network", "default", "Network of RUN (default, none, host)")
+	f.StringVar(&o.progress, "progress", "", "Form of the progress display ("+progress.Modes()+")")
+	f.Var(&o.shmSize, "shm-size", "Size of /dev/shm in RUN")
+	f.VarP(&o.memory, "memory", "m", "Memory limit of a RUN")
+	f.Float64Var(&o.cpus, "cpus", 0, "Number of processors that a RUN may use")
+	f.IntVar(&o.jobs, "jobs", 0, "Number of steps to execute at once (default: no limit)")
+	f.StringVar(&o.iidFile, "iidfile", "", "File to write the image's ID to")
+	f.StringVar(&o.metadataFile, "metadata-file", "", "File to write the result's description to, as JSON")
 	return cmd
 }
 
@@ -176,17 +178,27 @@ func (b *build) solve(ctx context.Context, in *input) (map[solver.ID]solver.Resu
 // contextName is the name that the frontend gives the build context.
 const contextName = "context"
 
-// failed adds the Dockerfile's lines to an error.
+// failed adds the Dockerfile's lines to an error, and what can be done about it.
 func (b *build) failed(err error, source []byte) error {
+	hint := hintOf(err)
 	var serr *solver.Error
-	if errors.As(err, &serr) {
-		return &excerptError{err, frontend.Excerpt(source, serr.Node.Pos)}
-	}
 	var list frontend.ErrorList
-	if errors.As(err, &list) {
-		return &excerptError{errors.New(strings.TrimRight(frontend.Render(err, source), "\n")), ""}
+	switch {
+	case errors.As(err, &serr):
+		if _, copying := serr.Node.Op.(solver.Copy); copying && hint == "" && errors.Is(err, fs.ErrPermission) {
+			hint = "this user may not read it: change its permissions, or list it in .dockerignore"
+		}
+		err = &excerptError{err, frontend.Excerpt(source, serr.Node.Pos)}
+	case errors.As(err, &list):
+		if slices.ContainsFunc(list, func(e *frontend.Error) bool { return e.Hint != "" }) {
+			hint = "" // the frontend knows better, and says so
+		}
+		err = &excerptError{errors.New(strings.TrimRight(frontend.Render(err, source), "\n")), ""}
 	}
-	return err
+	if hint == "" {
+		return err
+	}
+	return withHint(err, "%s", hint)
 }
 
 // resolver finds base images for the frontend and shows that it does.

@@ -137,18 +137,27 @@ var defaultNames = [...]string{"Dockerfile", "dockerfile", "Containerfile"}
 func (b *build) readDockerfile(in *input, contextArg string) (err error) {
 	if b.opt.file == "-" {
 		in.name = "-"
-		in.source, err = readAll(b.stdin)
-		return err
+		if in.source, err = readAll(b.stdin); err != nil {
+			return fmt.Errorf("read the Dockerfile from standard input: %w", err)
+		}
+		return nil
 	}
 	if b.opt.file != "" && contextArg != "-" {
 		in.name = b.opt.file
 		f, err := os.Open(b.opt.file)
 		if err != nil {
-			return fmt.Errorf("read Dockerfile: %w", err)
+			missing := errors.Is(err, fs.ErrNotExist)
+			err = fmt.Errorf("read Dockerfile: %w", err)
+			if _, lerr := in.tree.Lstat(b.opt.file); missing && lerr == nil {
+				err = withHint(err, "--file is relative to the current directory: did you mean %s?", filepath.Join(contextArg, b.opt.file))
+			}
+			return err
 		}
 		defer f.Close()
-		in.source, err = readAll(f)
-		return err
+		if in.source, err = readAll(f); err != nil {
+			return fmt.Errorf("read Dockerfile %s: %w", b.opt.file, err)
+		}
+		return nil
 	}
 	names := defaultNames[:]
 	if b.opt.file != "" {
@@ -165,6 +174,9 @@ func (b *build) readDockerfile(in *input, contextArg string) (err error) {
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("read %s: %w", name, err)
+		}
+		if e, lerr := in.tree.Lstat(name); lerr == nil && e.Kind == snapshot.Symlink {
+			return withHint(fmt.Errorf("%s in the context %s is a link to %s, which the context does not have", name, contextArg, e.Link), "name the file with --file")
 		}
 	}
 	return withHint(fmt.Errorf("there is no %s in the context %s", names[0], contextArg), "name it with --file")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -65,7 +66,7 @@ func (e *env) defaultRoot() string {
 	if dir := e.getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "lamina")
 	}
-	if home := e.getenv("HOME"); home != "" {
+	if home := e.getenv("HOME"); filepath.IsAbs(home) {
 		return filepath.Join(home, ".local", "share", "lamina")
 	}
 	return ""
@@ -76,7 +77,8 @@ func (e *env) openStore() (*cache.Store, error) {
 	if e.root == "" {
 		return nil, errNoRoot()
 	}
-	return cache.Open(e.root)
+	store, err := cache.Open(e.root)
+	return store, e.storeError(err)
 }
 
 // openEngine opens the store with everything that works on it, and claims it, so
@@ -86,11 +88,21 @@ func (e *env) openEngine(ctx context.Context, transfer cache.Progress) (*engine.
 	if e.root == "" {
 		return nil, errNoRoot()
 	}
-	return engine.Open(ctx, engine.Options{Root: e.root, Getenv: e.getenv, Log: e.logger(), Progress: transfer})
+	eng, err := engine.Open(ctx, engine.Options{Root: e.root, Getenv: e.getenv, Log: e.logger(), Progress: transfer})
+	return eng, e.storeError(err)
+}
+
+// storeError says what to do about a store that cannot be opened.
+func (e *env) storeError(err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return withHint(err, "the store is to be in %s: set --root or LAMINA_ROOT to a directory that you can write to", e.root)
+	}
+	return err
 }
 
 func errNoRoot() error {
-	return withHint(errors.New("no directory for the store: HOME is not set"), "set --root or LAMINA_ROOT")
+	return withHint(errors.New("no directory for the store: HOME is not set to one"), "set --root or LAMINA_ROOT")
 }
 
 // say writes a result.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"lamina/cache/registry"
 )
@@ -138,8 +139,11 @@ func hintOf(err error) string {
 		return hint.Hint()
 	}
 	var reg *registry.Error
-	if errors.As(err, &reg) {
+	if errors.As(err, &reg) && reg.Hint != "" {
 		return reg.Hint
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return "there is no space left on the disk: 'lamina prune' frees what nothing needs"
 	}
 	return ""
 }

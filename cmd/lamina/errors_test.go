@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"lamina/cache/registry"
 )
@@ -36,6 +37,10 @@ func TestReportAndExitCode(t *testing.T) {
 		{
 			"registry", nil, tag, &registry.Error{Subject: "app", Text: "who are you?", Hint: "log in"}, 1,
 			"lamina: app: who are you?\nhint: log in\n",
+		},
+		{
+			"full disk", nil, tag, &fs.PathError{Op: "write", Path: "blob", Err: unix.ENOSPC}, 1,
+			"lamina: write blob: no space left on device\nhint: there is no space left on the disk: 'lamina prune' frees what nothing needs\n",
 		},
 		{"unknown image", nil, tag, &noImageError{ref: "0123"}, 1, "lamina: no such image: 0123\nhint: 'lamina images' lists what there is\n"},
 		{"several", nil, tag, errors.Join(errors.New("one"), errors.New("two")), 1, "lamina: one\nlamina: two\n"},

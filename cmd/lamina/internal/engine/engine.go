@@ -6,7 +6,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -50,7 +49,7 @@ type Options struct {
 func Open(ctx context.Context, opt Options) (*Engine, error) {
 	store, err := cache.Open(opt.Root)
 	if err != nil {
-		return nil, explain(err, opt.Root)
+		return nil, err
 	}
 	if err := store.Use(ctx); err != nil {
 		store.Close()
@@ -165,12 +164,4 @@ func (f from) learn(ok bool, d ocispec.Descriptor) error {
 		return nil
 	}
 	return f.Store.AddOrigin(d.Digest, f.origin)
-}
-
-// explain says what to do about a store that cannot be opened.
-func explain(err error, root string) error {
-	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("%w: %s is not yours; set --root or LAMINA_ROOT to a directory of your own", err, root)
-	}
-	return err
 }
