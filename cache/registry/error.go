@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"net/url"
 	"time"
 
@@ -83,7 +82,7 @@ func unreachable(registry, subject string, err error) *Error {
 	}
 	var certificate *tls.CertificateVerificationError
 	switch {
-	case errors.Is(err, http.ErrSchemeMismatch):
+	case isNoTLS(err):
 		e.transient = false
 		e.Hint = "it speaks plain HTTP, which is trusted on this machine's loopback interface only: give it a certificate"
 	case errors.As(err, &certificate):

@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -63,7 +64,7 @@ func (h *host) ping(ctx context.Context) (*transport.Challenge, error) {
 	}
 	ch, err := transport.Ping(ctx, h.address, wire{host: h, only: "https"})
 	_, _, noPort := net.SplitHostPort(h.address.RegistryStr())
-	if h.mayBePlain() && (errors.Is(err, http.ErrSchemeMismatch) || noPort != nil && isRefused(err)) {
+	if h.mayBePlain() && (isNoTLS(err) || noPort != nil && isRefused(err)) {
 		ch, err = transport.Ping(ctx, h.address, wire{host: h, only: "http"})
 	}
 	if e := (*transport.Error)(nil); errors.As(err, &e) && e.StatusCode == http.StatusNotFound {
@@ -81,6 +82,12 @@ func (h *host) ping(ctx context.Context) (*transport.Challenge, error) {
 	defer h.mu.Unlock()
 	h.challenge = ch
 	return ch, nil
+}
+
+// isNoTLS tells whether a server answered a request for HTTPS in plain text.
+func isNoTLS(err error) bool {
+	var header tls.RecordHeaderError // where the answer is not even HTTP
+	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &header)
 }
 
 func (h *host) pinged() *transport.Challenge {

@@ -45,6 +45,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -58,6 +59,9 @@ type Options struct {
 	Progress cache.Progress
 	// Log gets a line about each request; nil discards them.
 	Log *slog.Logger
+	// Waiting, if not nil, is told why and how long is waited before something is
+	// tried again. It may be called from several goroutines at once.
+	Waiting func(err error, wait time.Duration)
 	// Getenv looks up environment variables, which say where credentials and
 	// certificates are. Nil is an empty environment. (Proxies are found by
 	// net/http, in the environment of the process.)
@@ -97,10 +101,12 @@ func New(opt Options) *Client {
 	if opt.Jobs <= 0 {
 		opt.Jobs = 4
 	}
+	policy := defaultPolicy()
+	policy.waiting = opt.Waiting
 	return &Client{
 		opt:    opt,
 		logins: &logins{getenv: opt.Getenv, log: opt.Log},
-		policy: defaultPolicy(),
+		policy: policy,
 		hosts:  map[string]*host{},
 	}
 }

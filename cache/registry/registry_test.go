@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -348,5 +349,20 @@ func TestNewDoesNothing(t *testing.T) {
 	}
 	if asked {
 		t.Error("the environment was read before it was needed")
+	}
+}
+
+// Who waits is told why and how long.
+func TestWaiting(t *testing.T) {
+	srv := registrytest.New(t)
+	var told []string
+	client, waits := testClient(t, Options{Waiting: func(err error, wait time.Duration) {
+		told = append(told, fmt.Sprint(err, " ", wait))
+	}})
+	srv.Inject("GET ", 2, registrytest.Status(503, ""))
+	srv.Inject("HEAD ", 2, registrytest.Status(503, ""))
+	_, _ = client.Resolve(t.Context(), srv.Host+"/app")
+	if len(told) == 0 || len(told) != len(*waits) || !strings.Contains(told[0], "503") {
+		t.Errorf("told of %q, waited %v", told, *waits)
 	}
 }

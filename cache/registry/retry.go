@@ -67,7 +67,8 @@ type policy struct {
 	stall    time.Duration // a connection on which nothing moves for so long is given up
 	perMiB   time.Duration // added to that for each MiB uploaded, which the registry has to check and move
 
-	sleep func(ctx context.Context, d time.Duration) error
+	sleep   func(ctx context.Context, d time.Duration) error
+	waiting func(err error, wait time.Duration) // nil if nobody wants to know
 }
 
 // defaultPolicy tries for about a minute, which is what load balancers and
@@ -89,7 +90,11 @@ func (p policy) pause(ctx context.Context, try int, err error) error {
 	}
 	wait := min(p.first<<(try-1), p.longest)
 	wait = wait/2 + rand.N(wait) // so that many clients do not come back at once
-	if err := p.sleep(ctx, max(wait, e.after)); err != nil {
+	wait = max(wait, e.after)
+	if p.waiting != nil {
+		p.waiting(e, wait)
+	}
+	if err := p.sleep(ctx, wait); err != nil {
 		return fmt.Errorf("%s: %w", e.Subject, err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -92,5 +93,39 @@ func TestIsLoopback(t *testing.T) {
 		if got := isLoopback(address); got != want {
 			t.Errorf("%s: %v", address, got)
 		}
+	}
+}
+
+// Not every server that speaks no TLS says so in HTTP.
+func TestSchemeOfOddServer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				head := make([]byte, 4)
+				if _, err := io.ReadFull(c, head); err != nil {
+					return
+				}
+				if string(head) != "HEAD" && string(head) != "GET " {
+					io.WriteString(c, "<!DOCTYPE HTML>what was that?")
+					return
+				}
+				io.WriteString(c, "HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+			}()
+		}
+	}()
+	client, _ := testClient(t, Options{})
+	_, err = client.Resolve(t.Context(), l.Addr().String()+"/app")
+	if err == nil || !strings.Contains(err.Error(), "is no registry: it has no /v2/") {
+		t.Errorf("error is %v", err)
 	}
 }

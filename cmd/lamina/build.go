@@ -109,7 +109,7 @@ func runBuild(ctx context.Context, e *env, req *request) (err error) {
 		return err
 	}
 	defer b.display.Close()
-	if b.engine, err = e.openEngine(ctx, b.display.transfer); err != nil {
+	if b.engine, err = e.openEngine(ctx, b.display); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.engine.Close()) }()

@@ -82,27 +82,21 @@ func (e *env) openStore() (*cache.Store, error) {
 }
 
 // openEngine opens the store with everything that works on it, and claims it, so
-// that nobody removes what has no name yet; the caller must close it. transfer
-// is told about bytes to and from registries, and may be nil.
-func (e *env) openEngine(ctx context.Context, transfer cache.Progress) (*engine.Engine, error) {
+// that nobody removes what has no name yet; the caller must close it. display,
+// which may be nil, shows transfers and warnings.
+func (e *env) openEngine(ctx context.Context, display *steps) (*engine.Engine, error) {
 	if e.root == "" {
 		return nil, errNoRoot()
 	}
-	eng, err := engine.Open(ctx, engine.Options{Root: e.root, Getenv: e.getenv, Log: e.logger(), Progress: transfer})
-	return eng, e.storeError(err)
-}
-
-// storeError says what to do about a store that cannot be opened.
-func (e *env) storeError(err error) error {
-	var file *fs.PathError
-	if errors.As(err, &file) {
-		return withHint(err, "the store is to be in %s: set --root or LAMINA_ROOT to a directory that you can write to", e.root)
+	opt := engine.Options{Root: e.root, Getenv: e.getenv, Log: e.logger()}
+	if display != nil {
+		opt.Progress, opt.Warn = display.transfer, display.warn
 	}
-	return err
+	return engine.Open(ctx, opt)
 }
 
 func errNoRoot() error {
-	return withHint(errors.New("no directory for the store: HOME is not set to one"), "set --root or LAMINA_ROOT")
+	return withHint(errors.New("no directory for the store: HOME is not set"), "set --root or LAMINA_ROOT")
 }
 
 // say writes a result.

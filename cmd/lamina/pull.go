@@ -49,7 +49,7 @@ func runPull(ctx context.Context, e *env, ref string, opts pullOptions) error {
 		return err
 	}
 	defer display.Close()
-	eng, err := e.openEngine(ctx, display.transfer)
+	eng, err := e.openEngine(ctx, display)
 	if err != nil {
 		return err
 	}

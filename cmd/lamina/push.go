@@ -48,7 +48,7 @@ func runPush(ctx context.Context, e *env, ref string, opts pushOptions) error {
 		return err
 	}
 	defer display.Close()
-	eng, err := e.openEngine(ctx, display.transfer)
+	eng, err := e.openEngine(ctx, display)
 	if err != nil {
 		return err
 	}

@@ -97,7 +97,7 @@ func runRun(ctx context.Context, e *env, o runOptions, ref string, args []string
 		return err
 	}
 	defer display.Close()
-	eng, err := e.openEngine(ctx, display.transfer)
+	eng, err := e.openEngine(ctx, display)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -42,6 +43,8 @@ type Options struct {
 	Log    *slog.Logger
 	// Progress is told about bytes to and from registries.
 	Progress cache.Progress
+	// Warn is told what goes on that is not as it should be.
+	Warn func(text string)
 }
 
 // Open opens the store at opt.Root, which it makes if there is none, and claims
@@ -64,6 +67,7 @@ func Open(ctx context.Context, opt Options) (*Engine, error) {
 		Store: store, Pool: pool, log: opt.Log,
 		Registry: registry.New(registry.Options{
 			Getenv: opt.Getenv, Log: opt.Log, Progress: opt.Progress, UserAgent: "lamina",
+			Waiting: waiting(opt.Warn),
 		}),
 	}
 	e.Blobs = &cache.Lazy{Store: store, Remote: e.repository}
@@ -90,6 +94,18 @@ func (e *Engine) sweep(ctx context.Context) error {
 		return nil // it was another user's business, or another machine's
 	}
 	return r.Sweep(ctx)
+}
+
+// patience is how long something may be waited for without a word.
+const patience = time.Second
+
+// waiting tells warn that a registry is given time to recover.
+func waiting(warn func(string)) func(error, time.Duration) {
+	return func(err error, wait time.Duration) {
+		if warn != nil && wait >= patience {
+			warn(fmt.Sprintf("%v; trying again in %v", err, wait.Round(time.Second)))
+		}
+	}
 }
 
 // Close gives back what Open took.
