@@ -103,7 +103,7 @@ func Supported() error {
 		capability.CAP_MKNOD, capability.CAP_CHOWN, capability.CAP_DAC_OVERRIDE, capability.CAP_NET_ADMIN,
 	} {
 		if !caps.Get(capability.EFFECTIVE, c) {
-			return unsupported("no CAP_"+strings.ToUpper(c.String()), "run lamina as root, inside a container with --privileged")
+			return unsupported("no CAP_"+strings.ToUpper(c.String()), "run lamina as root; in a container, start that with --privileged")
 		}
 	}
 	if !seccomp.Enabled {
@@ -116,12 +116,18 @@ func Supported() error {
 	for _, p := range m.GetPaths() {
 		var st unix.Statfs_t
 		if unix.Statfs(filepath.Dir(p), &st) == nil && st.Flags&unix.ST_RDONLY != 0 {
-			return unsupported(filepath.Dir(p)+" is read-only", "inside a container, start that with --privileged")
+			return unsupported(filepath.Dir(p)+" is read-only", "in a container, start that with --privileged")
 		}
 	}
 	return nil
 }
 
 func unsupported(what, remedy string) error {
-	return fmt.Errorf("cannot run containers: %s (%s): %w", what, remedy, errors.ErrUnsupported)
+	return &unsupportedError{fmt.Sprintf("cannot run containers: %s (%s)", what, remedy)}
 }
+
+// unsupportedError is errors.ErrUnsupported, in words of its own.
+type unsupportedError struct{ text string }
+
+func (e *unsupportedError) Error() string { return e.text }
+func (e *unsupportedError) Unwrap() error { return errors.ErrUnsupported }
