@@ -76,7 +76,8 @@ func LookupUser(t snapshot.Tree, spec string) (User, error) {
 // directory belongs that WORKDIR makes. It is as [LookupUser], except that
 // numbers are not looked up, one that stands alone is the group too, and a name
 // that is unknown is 0, or a group the one that there would be without it: so it
-// is in docker. The empty spec is 0:0.
+// is in docker. Only where there are no files at all is it an error. The empty
+// spec is 0:0.
 func LookupOwner(t snapshot.Tree, spec string) (Owner, error) {
 	name, group, hasGroup := strings.Cut(spec, ":")
 	id, isNumber := parseID(name)
@@ -89,6 +90,8 @@ func LookupOwner(t snapshot.Tree, spec string) (Owner, error) {
 		}
 		if u != nil {
 			o = Owner{UID: u.Uid, GID: u.Gid}
+		} else if name != "" && isEmpty(t) {
+			return Owner{}, unknownUser(name)
 		}
 	}
 	if !hasGroup {
@@ -103,6 +106,11 @@ func LookupOwner(t snapshot.Tree, spec string) (Owner, error) {
 		o.GID = groups[0].Gid
 	}
 	return o, err
+}
+
+func isEmpty(t snapshot.Tree) bool {
+	entries, err := t.ReadDir(".")
+	return err == nil && len(entries) == 0
 }
 
 func unknownUser(name string) error {

@@ -111,6 +111,9 @@ func TestLookupErrors(t *testing.T) {
 			t.Errorf("LookupUser(%q) = %v, want %s", tc.spec, err, tc.want)
 		}
 	}
+	if _, err := LookupOwner(fakeTree{}, "app"); err == nil || err.Error() != `no user "app" in /etc/passwd` {
+		t.Errorf("LookupOwner in an empty tree: %v", err)
+	}
 	if _, err := LookupOwner(large, "app"); err == nil || err.Error() != `read /etc/passwd: it is larger than 10485760 bytes` {
 		t.Errorf("LookupOwner in a large file: %v", err)
 	}
