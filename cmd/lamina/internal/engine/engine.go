@@ -5,6 +5,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"errors"
 	"log/slog"
 	"os"
