@@ -92,11 +92,21 @@ func (e *env) openEngine(ctx context.Context, display *steps) (*engine.Engine, e
 	if display != nil {
 		opt.Progress, opt.Warn = display.transfer, display.warn
 	}
-	return engine.Open(ctx, opt)
+	eng, err := engine.Open(ctx, opt)
+	return eng, e.storeError(err)
+}
+
+// storeError says what to do about a store that cannot be opened.
+func (e *env) storeError(err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		return withHint(err, "the store is to be in %s: set --root or LAMINA_ROOT to a directory that you can write to", e.root)
+	}
+	return err
 }
 
 func errNoRoot() error {
-	return withHint(errors.New("no directory for the store: HOME is not set"), "set --root or LAMINA_ROOT")
+	return withHint(errors.New("no directory for the store: HOME is not set to one"), "set --root or LAMINA_ROOT")
 }
 
 // say writes a result.
