@@ -1,0 +1,125 @@
+package main
+
+import (
+	"cmp"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+
+	"lamina/runner"
+	"lamina/snapshot/overlay"
+)
+
+// TestReference builds the cases of testdata/reference, which BuildKit has built
+// too, and compares: files, configuration, history and number of layers, or that
+// the build fails. Times count as "now" or to the second; the name of the host
+// inside a RUN is ours. Those in more/, which show the same in other ways, are
+// built if LAMINA_REFERENCE=all.
+func TestReference(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("owners and devices in contexts need root")
+	}
+	_, err := os.Stat(busybox)
+	if err := cmp.Or(err, overlay.Supported(t.TempDir()), runner.Supported()); err != nil {
+		t.Skip(err)
+	}
+	r := reference{store: t.TempDir()}
+	for _, name := range []string{"base", "full", "rich", "onbuild", "links"} {
+		r.base(t, name)
+	}
+	files, err := filepath.Glob("../../testdata/reference/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	if os.Getenv("LAMINA_REFERENCE") == "all" {
+		more, _ := filepath.Glob("../../testdata/reference/more/*.txtar")
+		files = append(files, more...)
+	}
+	for _, file := range files {
+		c := mustReadRefCase(t, file)
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			want := c.section("want")
+			if ours := c.section("lamina"); ours != "" {
+				want = ours
+			}
+			if diff := gocmp.Diff(want, r.result(t, c)); diff != "" {
+				t.Errorf("%s(-want +got):\n%s", c.archive.Comment, diff)
+			}
+		})
+	}
+}
+
+// reference is where cases are built.
+type reference struct {
+	store string
+	bases []dockerspec.DockerOCIImage // those upon others first
+}
+
+// build builds c with more flags, and returns what lamina says.
+func (r *reference) build(t *testing.T, c *refCase, server string, more ...string) ([]byte, error) {
+	t.Helper()
+	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "Dockerfile")
+	if err := c.write(dir, file, server); err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"build", "--progress=plain", "--no-cache", "-f", file}, more...)
+	for _, arg := range c.args() {
+		args = append(args, strings.ReplaceAll(arg, "CTX", dir))
+	}
+	cmd := exec.Command("lamina", append(args, dir)...)
+	cmd.Env = append(os.Environ(), "LAMINA_ROOT="+r.store)
+	return cmd.CombinedOutput()
+}
+
+// base makes a base image, which the cases find by its name.
+func (r *reference) base(t *testing.T, name string) {
+	t.Helper()
+	c := mustReadRefCase(t, "../../testdata/reference/bases/"+name+".txtar")
+	archive := filepath.Join(t.TempDir(), "base.tar")
+	if out, err := r.build(t, c, "", "-t", name, "-o", "type=image", "-o", "type=oci,dest="+archive); err != nil {
+		t.Fatalf("base %s: %v\n%s", name, err, out)
+	}
+	r.bases = append([]dockerspec.DockerOCIImage{readRefArchive(t, archive, nil).config}, r.bases...)
+}
+
+// result describes what c is built to.
+func (r *reference) result(t *testing.T, c *refCase) string {
+	server := httptest.NewServer(serveCase(c.served()))
+	defer server.Close()
+	archive := filepath.Join(t.TempDir(), "image.tar")
+	if out, err := r.build(t, c, server.URL, "-o", "type=oci,dest="+archive); err != nil {
+		t.Logf("%s", out)
+		return refFailed
+	}
+	return strings.ReplaceAll(readRefArchive(t, archive, r.bases).String(), server.URL, "$HTTP")
+}
+
+func readRefArchive(t *testing.T, file string, bases []dockerspec.DockerOCIImage) *refImage {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	img, err := readRefImage(f, bases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func mustReadRefCase(t *testing.T, file string) *refCase {
+	t.Helper()
+	c, err := readRefCase(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}

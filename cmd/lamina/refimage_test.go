@@ -1,0 +1,241 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lamina/snapshot/layertar"
+)
+
+// A refImage is an image as it is compared: its configuration, and the history
+// and layers that it has above its base.
+type refImage struct {
+	config  dockerspec.DockerOCIImage
+	history []ocispec.History
+	layers  [][]refFile
+}
+
+// A refFile is a member of a layer.
+type refFile struct {
+	hdr     *tar.Header
+	content []byte
+}
+
+// readRefImage reads the image in the OCI archive r. What it has from one of bases is left out.
+func readRefImage(r io.Reader, bases []dockerspec.DockerOCIImage) (*refImage, error) {
+	blobs := map[string][]byte{}
+	for tr := tar.NewReader(r); ; {
+		hdr, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if blobs[hdr.Name], err = io.ReadAll(tr); err != nil {
+			return nil, err
+		}
+	}
+	blob := func(d digest.Digest) []byte { return blobs["blobs/"+d.Algorithm().String()+"/"+d.Encoded()] }
+	var index ocispec.Index
+	if err := json.Unmarshal(blobs["index.json"], &index); err != nil {
+		return nil, fmt.Errorf("index.json: %w", err)
+	}
+	if len(index.Manifests) != 1 {
+		return nil, fmt.Errorf("%d manifests", len(index.Manifests))
+	}
+	var manifest ocispec.Manifest
+	if err := json.Unmarshal(blob(index.Manifests[0].Digest), &manifest); err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	img := &refImage{}
+	if err := json.Unmarshal(blob(manifest.Config.Digest), &img.config); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	if n := len(img.config.RootFS.DiffIDs); n != len(manifest.Layers) {
+		return nil, fmt.Errorf("%d diff IDs of %d layers", n, len(manifest.Layers))
+	}
+	img.history = img.config.History
+	for _, base := range bases {
+		n := len(base.RootFS.DiffIDs)
+		if n > 0 && n <= len(manifest.Layers) && slices.Equal(base.RootFS.DiffIDs, img.config.RootFS.DiffIDs[:n]) {
+			manifest.Layers, img.history = manifest.Layers[n:], img.history[len(base.History):]
+			break
+		}
+	}
+	for _, d := range manifest.Layers {
+		files, err := readRefLayer(blob(d.Digest))
+		if err != nil {
+			return nil, fmt.Errorf("layer %s: %w", d.Digest, err)
+		}
+		img.layers = append(img.layers, files)
+	}
+	return img, nil
+}
+
+func readRefLayer(data []byte) ([]refFile, error) {
+	plain, err := layertar.Decompress(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Close()
+	var files []refFile
+	for tr := tar.NewReader(plain); ; {
+		hdr, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		content, err := io.ReadAll(tr)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, refFile{hdr, content})
+	}
+	return files, nil
+}
+
+// String describes the image, a line for each thing that can differ. Times of this
+// build are "now".
+func (img *refImage) String() string {
+	var b strings.Builder
+	img.describeConfig(&b)
+	b.WriteString("\nhistory\n")
+	for _, h := range img.history {
+		note := ""
+		if h.EmptyLayer {
+			note = "(empty) "
+		}
+		fmt.Fprintf(&b, "%s%q %s\n", note, h.CreatedBy, h.Comment)
+	}
+	for i, files := range img.layers {
+		fmt.Fprintf(&b, "\nlayer %d\n", i)
+		describeLayer(&b, files)
+	}
+	return b.String()
+}
+
+func (img *refImage) describeConfig(b *strings.Builder) {
+	c := img.config
+	fmt.Fprintf(b, "%s\n", strings.Trim(strings.Join([]string{c.OS, c.Architecture, c.Variant}, "/"), "/"))
+	if c.Author != "" {
+		fmt.Fprintf(b, "Author %q\n", c.Author)
+	}
+	data, err := json.Marshal(c.Config)
+	if err != nil {
+		panic(err) // it came from JSON
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		panic(err)
+	}
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		switch value := string(fields[key]); value {
+		case `null`, `""`, `[]`, `{}`, `false`:
+		default:
+			fmt.Fprintf(b, "%s %s\n", key, value)
+		}
+	}
+}
+
+// describeLayer lists files by name. Of hard links the first by name is the file,
+// whichever was first in the archive.
+func describeLayer(b *strings.Builder, files []refFile) {
+	byName := map[string]refFile{}
+	group := map[string]string{} // name of a hard link -> the file it is of
+	for _, f := range files {
+		name := cleanName(f.hdr.Name)
+		if f.hdr.Typeflag == tar.TypeLink {
+			group[name] = cleanName(f.hdr.Linkname)
+		} else if _, ok := byName[name]; ok {
+			fmt.Fprintf(b, "twice: %s\n", name)
+		} else {
+			byName[name] = f
+		}
+	}
+	first := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(group)) {
+		if old := group[name]; first[old] == "" {
+			first[old] = min(old, name)
+		}
+	}
+	names := append(slices.Collect(maps.Keys(byName)), slices.Collect(maps.Keys(group))...)
+	slices.Sort(names)
+	for _, name := range names {
+		of := name
+		if old, ok := group[name]; ok {
+			of = old
+		}
+		if f := first[of]; f != "" && f != name {
+			fmt.Fprintf(b, "h %s => %s\n", name, f)
+			continue
+		}
+		f, ok := byName[of]
+		if !ok {
+			fmt.Fprintf(b, "h %s => %s, which is not there\n", name, of)
+			continue
+		}
+		fmt.Fprintf(b, "%s\n", describeFile(name, f))
+	}
+}
+
+func cleanName(name string) string { return strings.Trim(strings.TrimPrefix(name, "./"), "/") }
+
+// describeFile is a line like "f 0644 0:0 now a.txt "content"".
+func describeFile(name string, f refFile) string {
+	h := f.hdr
+	kind, rest := "?", ""
+	switch h.Typeflag {
+	case tar.TypeReg:
+		kind, rest = "f", " "+describeContent(f.content)
+	case tar.TypeDir:
+		kind, name = "d", name+"/"
+	case tar.TypeSymlink:
+		kind, rest = "l", " -> "+h.Linkname
+	case tar.TypeChar:
+		kind, rest = "c", fmt.Sprintf(" %d,%d", h.Devmajor, h.Devminor)
+	case tar.TypeBlock:
+		kind, rest = "b", fmt.Sprintf(" %d,%d", h.Devmajor, h.Devminor)
+	case tar.TypeFifo:
+		kind = "p"
+	}
+	when := fmt.Sprint(h.ModTime.Unix())
+	if time.Since(h.ModTime).Abs() < 24*time.Hour {
+		when = "now"
+	}
+	if strings.HasPrefix(name[strings.LastIndex(name, "/")+1:], ".wh.") {
+		return "w " + name // nobody looks at its attributes
+	}
+	line := fmt.Sprintf("%s %04o %d:%d %s %s%s", kind, h.Mode, h.Uid, h.Gid, when, name, rest)
+	for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) {
+		// We keep attributes of users, of which docker's layers have none.
+		if attr, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && !strings.HasPrefix(attr, "user.") {
+			line += fmt.Sprintf(" %s=%q", attr, h.PAXRecords[key])
+		}
+	}
+	return line
+}
+
+func describeContent(data []byte) string {
+	if len(data) <= 400 && utf8.Valid(data) && !bytes.ContainsRune(data, 0) {
+		return fmt.Sprintf("%q", data)
+	}
+	return fmt.Sprintf("%d bytes %.16s", len(data), digest.FromBytes(data).Encoded())
+}
+
+// refFailed is what describes a build that failed.
+const refFailed = "it fails\n"
