@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -175,9 +176,11 @@ func didYouMeanAny(words map[string]struct{}, options []string) string {
 }
 
 // Render returns err as a person wants to see it: for each [Error] its text, its
-// lines of src, the Dockerfile, between their neighbours, and its hint. Another
+// lines of src, the Dockerfile, between their neighbours, and its hint. Of very
+// many errors it shows the first: what is no Dockerfile has one a line. Another
 // error is returned as its text.
 func Render(err error, src []byte) string {
+	const most = 10 // errors
 	var list ErrorList
 	var one *Error
 	if !errors.As(err, &list) {
@@ -190,6 +193,10 @@ func Render(err error, src []byte) string {
 	for i, e := range list {
 		if i > 0 {
 			b.WriteByte('\n')
+		}
+		if i == most {
+			fmt.Fprintf(&b, "and %d more errors\n", len(list)-most)
+			break
 		}
 		b.WriteString(e.Error() + "\n" + Excerpt(src, e.Pos))
 		if e.Hint != "" {
@@ -218,8 +225,24 @@ func Excerpt(src []byte, pos solver.Pos) string {
 		if n >= pos.First && n <= last {
 			mark = ">"
 		}
-		line := fmt.Sprintf(" %s %3d | %s", mark, n, strings.TrimRight(lines[n-1], "\r"))
+		line := fmt.Sprintf(" %s %3d | %s", mark, n, harmless(strings.TrimRight(lines[n-1], "\r")))
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	return b.String()
+}
+
+// harmless is a line as it can be shown on any terminal: without what would move
+// its cursor or set its title, and not longer than anybody reads.
+func harmless(line string) string {
+	const most = 400 // characters
+	shown := []rune(strings.Map(func(r rune) rune {
+		if r != '\t' && unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, line))
+	if len(shown) > most {
+		return string(shown[:most]) + "…"
+	}
+	return string(shown)
 }

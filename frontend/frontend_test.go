@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -277,5 +279,21 @@ func TestExcerpt(t *testing.T) {
 	}
 	if got := Excerpt(nil, solver.Pos{}); got != "" {
 		t.Errorf("Excerpt of nothing = %q", got)
+	}
+}
+
+// A file that is no Dockerfile must not flood the terminal, or control it.
+func TestRenderHarmless(t *testing.T) {
+	src := []byte("\x1b]0;title\a\xff\tx\n" + strings.Repeat("long", 1000) + "\n" + strings.Repeat("\x1b[2J\n", 30))
+	_, err := Parse("f", src)
+	got := Render(err, src)
+	if i := strings.IndexFunc(got, func(r rune) bool { return r != '\n' && r != '\t' && unicode.IsControl(r) }); i >= 0 {
+		t.Errorf("it has the control character %q at %d", got[i], i)
+	}
+	if !utf8.ValidString(got) || len(got) > 10_000 {
+		t.Errorf("it has %d bytes, valid: %v", len(got), utf8.ValidString(got))
+	}
+	if want := "and 22 more errors\n"; !strings.HasSuffix(got, want) {
+		t.Errorf("it does not end with %q but with %q", want, got[max(0, len(got)-100):])
 	}
 }
