@@ -206,6 +206,18 @@ func TestPruneCache(t *testing.T) {
 	}
 }
 
+// What ADD downloaded is not downloaded again after a prune.
+func TestDownload(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	w.layer("fetched", "")
+	w.record("download", `{"etag":"x","digest":"`+digest.FromString("content").String()+`","result":{"id":"","layers":[{"ID":"fetched"}]}}`)
+	_, err := Prune(ctx, w.store, w.pool, Options{})
+	w.must(err)
+	if got, want := w.layers(), []snapshot.ID{"fetched"}; !slices.Equal(got, want) {
+		t.Errorf("layers %v are left, want %v", got, want)
+	}
+}
+
 // Only what the removed images had goes: other garbage may be what a failed
 // build has just downloaded, and will want again.
 func TestImages(t *testing.T) {

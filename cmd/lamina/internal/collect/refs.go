@@ -77,17 +77,21 @@ func (c *collector) eachRecord(fn func(k cache.Key, path string) error) error {
 	return nil
 }
 
-// record adds what one record refers to. There are two kinds: results of steps,
-// and the descriptors that registries answered for base images.
+// record adds what one record refers to. There are three kinds: results of steps,
+// downloads, which have a result too, and the descriptors that registries answered
+// for base images.
 func (c *collector) record(ctx context.Context, data []byte, path string, all *refs) error {
 	var kind struct {
-		Version *int   `json:"v"`
-		Digest  string `json:"digest"`
+		Version *int           `json:"v"`
+		Result  *solver.Result `json:"result"`
 	}
 	if err := json.Unmarshal(data, &kind); err != nil {
 		return nil // of somebody who knows what it means
 	}
-	if kind.Version == nil {
+	switch {
+	case kind.Version == nil && kind.Result != nil:
+		return c.stack(kind.Result.Layers, all)
+	case kind.Version == nil:
 		var d ocispec.Descriptor
 		if err := json.Unmarshal(data, &d); err != nil || d.Digest.Validate() != nil {
 			return nil
@@ -104,7 +108,12 @@ func (c *collector) record(ctx context.Context, data []byte, path string, all *r
 			all.blobs[d.Digest] = true
 		}
 	}
-	for _, l := range r.Result.Layers {
+	return c.stack(r.Result.Layers, all)
+}
+
+// stack adds layers, and where they come from.
+func (c *collector) stack(layers []snapshot.Layer, all *refs) error {
+	for _, l := range layers {
 		if l.ID != "" {
 			all.layers[l.ID] = true
 		}
