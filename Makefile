@@ -3,7 +3,7 @@
 export TAGS = seccomp,netgo,osusergo
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 PREFIX  = /usr/local
-GOFILES = $(shell find . -name '*.go' -not -path './testdata/*')
+GOFILES = $(shell find . -name '*.go' -not -name '*_test.go' -not -path './testdata/*')
 
 .PHONY: all demo test check bench fuzz install clean help
 .DEFAULT_GOAL = all
@@ -25,7 +25,7 @@ test: bin/lamina ## all tests, as root and as an ordinary user; what CI runs
 
 check: ## format, vet, staticcheck, and the tests with the race detector
 	@.ci/need build
-	@test -z "$$(gofmt -l $(GOFILES) | tee /dev/stderr)"
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
 	go vet -tags $(TAGS) ./...
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags $(TAGS) ./...
 	go test -race -tags $(TAGS) ./...
