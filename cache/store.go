@@ -41,23 +41,23 @@ const (
 	indexFile  = "index.json"
 )
 
-// Open opens the store below root and makes it if there is none. It costs a few
-// system calls: work that only some commands need is done when they need it.
+// Open opens the store below root and makes it if there is none, or what somebody
+// removed of it. It costs a few system calls: work that only some commands need is
+// done when they need it.
 func Open(root string) (*Store, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{root: root}
-	if _, err := os.Stat(s.Path(layoutFile)); err == nil {
-		return s, nil
-	}
 	for _, dir := range []string{"blobs/sha256", "index", "origins", "layers", "mounts", "containers", "locks", "tmp"} {
 		if err := os.MkdirAll(s.Path(dir), 0o700); err != nil {
 			return nil, fmt.Errorf("make store: %w", err)
 		}
 	}
-	// The layout file comes last: where it is, everything else is.
+	if _, err := os.Stat(s.Path(layoutFile)); err == nil {
+		return s, nil
+	}
 	layout := []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
 	if err := s.writeFile(layoutFile, layout, true); err != nil {
 		return nil, fmt.Errorf("make store: %w", err)

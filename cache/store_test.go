@@ -42,6 +42,27 @@ func ingest(t *testing.T, s *cache.Store, content string) ocispec.Descriptor {
 	return d
 }
 
+// Whoever clears up in a store by hand removes directories that must be there.
+func TestOpenMakesWhatIsGone(t *testing.T) {
+	ctx, root := t.Context(), t.TempDir()
+	for _, gone := range []string{"nothing", "blobs", "index", "origins", "locks", "tmp", "index.json", "oci-layout"} {
+		if err := os.RemoveAll(filepath.Join(root, gone)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := cache.Open(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := s.Ingest(ctx, "text/plain", strings.NewReader("blob"))
+		if err := errors.Join(
+			err, s.Use(ctx), s.Tag(ctx, "name", d), s.AddOrigin(d.Digest, "registry/repository"),
+			s.Index().Put(ctx, d.Digest, []byte("record")), s.Close(),
+		); err != nil {
+			t.Errorf("without %s: %v", gone, err)
+		}
+	}
+}
+
 func TestStoreRejectsWrongContent(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	d := ocispec.Descriptor{Digest: digest.FromString("right"), Size: 5}
