@@ -93,6 +93,9 @@ type copier struct {
 	target *target
 	opt    CopyOptions
 	mode   ModeChange
+	// empty are directories that this match has made: nothing can be in them but
+	// what it puts there itself, under a name that comes once.
+	empty map[string]bool
 }
 
 // match copies one match.
@@ -111,6 +114,7 @@ func (c *copier) match(ctx context.Context, f From, m *match, x *identifier) err
 	if err != nil {
 		return err
 	}
+	c.empty = map[string]bool{}
 	err = walk(ctx, f.Selection.tree, *m, func(it item) error {
 		if it.isTop() {
 			return nil
@@ -192,16 +196,11 @@ func (c *copier) time(own time.Time) time.Time {
 // item copies one file or directory beneath dst.
 func (c *copier) item(ctx context.Context, f From, it item, dst string, x *identifier) error {
 	name := path.Join(dst, it.rel)
-	old, err := c.target.lstat(name)
-	exists := err == nil
-	isDir := it.entry.Kind == snapshot.Dir
-	switch {
-	case exists && isDir && old.Kind != snapshot.Dir:
-		return fmt.Errorf("cannot copy to non-directory: /%s", name)
-	case exists && !isDir && old.Kind == snapshot.Dir:
-		return fmt.Errorf("cannot replace the directory /%s by the file %s", name, it.name)
+	if err := c.checkReplace(it, name); err != nil {
+		return err
 	}
 	var content digest.Digest
+	var err error
 	if it.link != "" {
 		err = c.target.link(path.Join(dst, it.link), name)
 	} else {
@@ -217,6 +216,27 @@ func (c *copier) item(ctx context.Context, f From, it item, dst string, x *ident
 		return err
 	}
 	return x.file(it.below(), false, sum)
+}
+
+// checkReplace fails if the item cannot take the place of what is at name.
+func (c *copier) checkReplace(it item, name string) error {
+	isDir := it.entry.Kind == snapshot.Dir
+	exists := false
+	var old snapshot.Entry
+	if !c.empty[path.Dir(name)] {
+		var err error
+		old, err = c.target.lstat(name)
+		exists = err == nil
+	}
+	switch {
+	case exists && isDir && old.Kind != snapshot.Dir:
+		return fmt.Errorf("cannot copy to non-directory: /%s", name)
+	case exists && !isDir && old.Kind == snapshot.Dir:
+		return fmt.Errorf("cannot replace the directory /%s by the file %s", name, it.name)
+	case !exists && isDir:
+		c.empty[name] = true
+	}
+	return nil
 }
 
 // write writes an item at name and returns the sum of a regular file.

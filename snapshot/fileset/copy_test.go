@@ -349,6 +349,33 @@ func TestCopyNeverReplacesKinds(t *testing.T) {
 	}
 }
 
+// TestCopyOntoItself: what one source has put there, the next one finds.
+func TestCopyOntoItself(t *testing.T) {
+	source := fakeTree{
+		"a": dir(0o755), "a/new": dir(0o755), "a/new/x": file(0o644, "a"),
+		"b": dir(0o755), "b/new": dir(0o700), "b/new/x": file(0o600, "b"), "b/new/y": file(0o644, "y"),
+		"c": dir(0o755), "c/new": file(0o644, "c"),
+		"d": dir(0o755), "d/new": dir(0o755), "d/new/x": dir(0o755),
+	}
+	got, err := copied(t, fakeTree{}, []From{{Selection: selection(t, source, "a", "b")}}, CopyOptions{Dest: "/"})
+	must(t, err)
+	want := lines(`new dir 0700 0:0
+		new/x file 0600 0:0 "b"
+		new/y file 0644 0:0 "y"`)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for _, tc := range []struct{ second, want string }{
+		{"c", "cannot replace the directory /new by the file c/new"},
+		{"d", "cannot copy to non-directory: /new/x"},
+	} {
+		_, err := copied(t, fakeTree{}, []From{{Selection: selection(t, source, "a", tc.second)}}, CopyOptions{Dest: "/"})
+		if err == nil || err.Error() != tc.want {
+			t.Errorf("a, then %s: %v, want %s", tc.second, err, tc.want)
+		}
+	}
+}
+
 func TestCopyNoticesChanges(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

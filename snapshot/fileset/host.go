@@ -130,7 +130,7 @@ func (h *HostTree) openRegular(name string) (*hostFile, error) {
 		unix.Close(fd)
 		return nil, pathError("open", name, err)
 	}
-	return &hostFile{fd: fd, name: name}, nil
+	return &hostFile{fd: fd, name: name, left: st.Size}, nil
 }
 
 // Xattrs implements [snapshot.Tree]. It knows of security.capability only, which
@@ -170,8 +170,12 @@ func (h *HostTree) openWithXattrs(name string) (io.ReadCloser, map[string]string
 type hostFile struct {
 	fd   int
 	name string
+	left int64 // bytes up to the size that the file had when it was opened
 }
 
+// Read ends at the size that the file had, without asking whether there is more. A
+// file that has grown since, or says that it is empty as those of proc do, is read
+// to its end.
 func (f *hostFile) Read(p []byte) (int, error) {
 	n, err := retry(func() (int, error) { return unix.Read(f.fd, p) })
 	switch {
@@ -179,6 +183,10 @@ func (f *hostFile) Read(p []byte) (int, error) {
 		return 0, pathError("read", f.name, err)
 	case n == 0 && len(p) > 0:
 		return 0, io.EOF
+	}
+	f.left -= int64(n)
+	if f.left == 0 {
+		return n, io.EOF
 	}
 	return n, nil
 }

@@ -2,6 +2,7 @@ package fileset
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -114,6 +115,35 @@ func TestHostOpensOnlyFiles(t *testing.T) {
 			t.Errorf("the socket is %+v, %v", e, err)
 		}
 	})
+}
+
+// TestHostReadsToTheEnd reads files that are not as long as they said.
+func TestHostReadsToTheEnd(t *testing.T) {
+	root := hostDir(t, map[string]string{"f": "0123456789"})
+	h := host(t, root)
+	for name, change := range map[string]func() error{
+		"as it was": func() error { return nil },
+		"shorter":   func() error { return os.Truncate(filepath.Join(root, "f"), 5) },
+		"empty":     func() error { return os.Truncate(filepath.Join(root, "f"), 0) },
+		"longer":    func() error { return os.WriteFile(filepath.Join(root, "f"), bytesOf('x', 100_000), 0o644) },
+	} {
+		must(t, os.WriteFile(filepath.Join(root, "f"), []byte("0123456789"), 0o644))
+		r, err := h.Open("f")
+		must(t, err)
+		must(t, change())
+		got, err := io.ReadAll(r)
+		must(t, err)
+		must(t, r.Close())
+		want, err := os.ReadFile(filepath.Join(root, "f"))
+		must(t, err)
+		// What is beyond the size that it had may be left out.
+		if string(got) != string(want) && string(got) != string(want[:min(10, len(want))]) {
+			t.Errorf("%s: %d bytes, want %d", name, len(got), len(want))
+		}
+	}
+	if read(t, host(t, "/proc/self"), "status") == "" {
+		t.Error("a file that says it is empty was not read")
+	}
 }
 
 func TestHostXattrs(t *testing.T) {

@@ -23,7 +23,7 @@ const (
 	// writing.
 	refreshUsed = 7
 	// maxFresh is how many records are kept in memory before they are saved.
-	maxFresh = 1 << 15
+	maxFresh = 1 << 14
 )
 
 // Index remembers the sums of files by what stat(2) says of them, so that files

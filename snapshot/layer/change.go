@@ -138,21 +138,30 @@ func (d *Draft) recordOf(name string) *record {
 	return r
 }
 
+// made is what is known of a file that is to be settled.
+type made struct {
+	now  bool // this process has just made it, so it has the owner for that
+	mode uint32
+}
+
+// unknownMode is no mode.
+const unknownMode = ^uint32(0)
+
 // settle gives the file at name e's owner, mode and time, and records what the
-// disk refuses. made tells that this process has just made the file.
-func (d *Draft) settle(at int, base, name string, kind snapshot.Kind, e snapshot.Entry, made bool) error {
+// disk refuses.
+func (d *Draft) settle(at int, base, name string, kind snapshot.Kind, e snapshot.Entry, was made) error {
 	if e.UID < 0 || e.GID < 0 || e.UID >= math.MaxUint32 || e.GID >= math.MaxUint32 {
 		return fmt.Errorf("owner %d:%d is out of range", e.UID, e.GID)
 	}
 	owner := [2]int{e.UID, e.GID}
-	owned, err := d.chown(at, base, owner, made)
+	owned, err := d.chown(at, base, owner, was.now)
 	if err != nil {
 		return err
 	}
 	mode := e.Mode & 0o7777
 	disk := mode
 	if kind != snapshot.Symlink {
-		if disk, err = d.chmod(at, base, kind, mode, owned); err != nil {
+		if disk, err = d.chmod(at, base, kind, mode, owned, was.mode); err != nil {
 			return err
 		}
 	}
@@ -192,9 +201,9 @@ func (d *Draft) chown(at int, base string, owner [2]int, made bool) (bool, error
 	}
 }
 
-// chmod sets the mode of anything but a link, as far as it may, and returns what
-// the mode is now.
-func (d *Draft) chmod(at int, base string, kind snapshot.Kind, mode uint32, owned bool) (uint32, error) {
+// chmod sets the mode of anything but a link, which was, as far as it may, and
+// returns what the mode is now.
+func (d *Draft) chmod(at int, base string, kind snapshot.Kind, mode uint32, owned bool, was uint32) (uint32, error) {
 	disk := mode
 	if !owned {
 		disk &^= unix.S_ISUID | unix.S_ISGID // that would make somebody else of its user
@@ -204,6 +213,9 @@ func (d *Draft) chmod(at int, base string, kind snapshot.Kind, mode uint32, owne
 		if kind == snapshot.Dir {
 			disk |= 0o700
 		}
+	}
+	if disk == was {
+		return disk, nil
 	}
 	if err := unix.Fchmodat(at, base, disk, 0); err != nil { // no link: no need for AT_SYMLINK_NOFOLLOW
 		return 0, err
@@ -284,7 +296,7 @@ func (d *Draft) finish() error {
 		if err != nil {
 			return &fs.PathError{Op: "settle", Path: name, Err: err}
 		}
-		if err := d.settle(at, base, name, snapshot.Dir, dir.entry, true); err != nil {
+		if err := d.settle(at, base, name, snapshot.Dir, dir.entry, made{true, unknownMode}); err != nil {
 			return &fs.PathError{Op: "settle", Path: name, Err: err}
 		}
 		if dir.implied {

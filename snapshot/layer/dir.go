@@ -170,6 +170,16 @@ func (d *Dir) OpenFile(name string) (*os.File, error) {
 	return f.openFile(name)
 }
 
+// OpenWithXattrs is OpenFile and Xattrs in one, for a name that Walk has called a
+// regular file. The caller must close the file.
+func (d *Dir) OpenWithXattrs(name string) (*File, map[string]string, error) {
+	f, err := d.all()
+	if err != nil {
+		return nil, nil, err
+	}
+	return f.openWithXattrs(name)
+}
+
 func (d *Dir) files() (files, error) {
 	s, err := d.side()
 	if err != nil {

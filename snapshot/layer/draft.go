@@ -166,9 +166,12 @@ func (d *Draft) unhide(at int, base, name string) error {
 // File writes a regular file with the bytes of r, as many as there are. Long
 // runs of zeros become holes.
 func (d *Draft) File(name string, e snapshot.Entry, r io.Reader) error {
-	fd := -1
+	fd, mode, was := -1, uint32(0o600), unknownMode
+	if m := e.Mode & 0o7777; m&^0o777 == 0 && m&d.may.umask == 0 {
+		mode, was = m, m // nobody else can reach it
+	}
 	err := d.replace("create", name, func(at int, base string) (err error) {
-		fd, err = openat(at, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		fd, err = openat(at, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
 		return err
 	})
 	if err != nil {
@@ -184,7 +187,7 @@ func (d *Draft) File(name string, e snapshot.Entry, r io.Reader) error {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return d.change("create", name, func(at int, base string) error {
-		return d.settle(at, base, name, snapshot.File, e, true)
+		return d.settle(at, base, name, snapshot.File, e, made{true, was})
 	})
 }
 
@@ -194,7 +197,7 @@ func (d *Draft) Symlink(name string, e snapshot.Entry) error {
 		if err := unix.Symlinkat(e.Link, at, base); err != nil {
 			return err
 		}
-		return d.settle(at, base, name, snapshot.Symlink, e, true)
+		return d.settle(at, base, name, snapshot.Symlink, e, made{true, unknownMode})
 	})
 }
 
@@ -204,7 +207,7 @@ func (d *Draft) Fifo(name string, e snapshot.Entry) error {
 		if err := unix.Mknodat(at, base, unix.S_IFIFO|0o600, 0); err != nil {
 			return err
 		}
-		return d.settle(at, base, name, snapshot.Fifo, e, true)
+		return d.settle(at, base, name, snapshot.Fifo, e, made{true, unknownMode})
 	})
 }
 
@@ -229,7 +232,7 @@ func (d *Draft) Device(name string, e snapshot.Entry) error {
 		if err != nil {
 			return err
 		}
-		return d.settle(at, base, name, e.Kind, e, true)
+		return d.settle(at, base, name, e.Kind, e, made{true, unknownMode})
 	})
 }
 
@@ -315,7 +318,7 @@ func (d *Draft) SetAttrs(name string, e snapshot.Entry, xattrs map[string]string
 		}
 		if old.Kind == snapshot.Dir {
 			d.dirs[name] = &draftDir{entry: e}
-		} else if err := d.settle(at, base, name, old.Kind, e, false); err != nil {
+		} else if err := d.settle(at, base, name, old.Kind, e, made{false, unknownMode}); err != nil {
 			return err
 		}
 		if xattrs == nil {

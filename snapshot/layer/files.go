@@ -2,6 +2,7 @@ package layer
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -122,6 +123,11 @@ func (f files) xattrs(name string) (map[string]string, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "xattrs", Path: name, Err: err}
 	}
+	return f.withRecorded(name, m), nil
+}
+
+// withRecorded adds to m the extended attributes of name that are recorded.
+func (f files) withRecorded(name string, m map[string]string) map[string]string {
 	if r := f.record(name); r != nil {
 		for k, v := range r.Xattrs {
 			if m == nil {
@@ -130,7 +136,7 @@ func (f files) xattrs(name string) (map[string]string, error) {
 			m[k] = string(v)
 		}
 	}
-	return m, nil
+	return m
 }
 
 // openFile opens the regular file name for reading.
@@ -157,6 +163,55 @@ func (f files) openFile(name string) (*os.File, error) {
 		return nil, missing("open", name, err)
 	}
 	return os.NewFile(uintptr(fd), name), nil
+}
+
+// openWithXattrs is openFile and xattrs, in fewer system calls, for a name that
+// is known to be a regular file.
+func (f files) openWithXattrs(name string) (*File, map[string]string, error) {
+	if err := checkName("open", name); err != nil {
+		return nil, nil, err
+	}
+	fd, err := f.open(name, unix.O_RDONLY)
+	if err != nil {
+		return nil, nil, missing("open", name, err)
+	}
+	file := &File{fd: fd, name: name}
+	m, err := fileXattrs(fd)
+	if err != nil {
+		file.Close()
+		return nil, nil, &fs.PathError{Op: "xattrs", Path: name, Err: err}
+	}
+	return file, f.withRecorded(name, m), nil
+}
+
+// File is an open regular file of a layer. It does without what an os.File has
+// for files that can block, which would cost as much as reading a small one.
+type File struct {
+	fd   int
+	name string
+}
+
+// Read implements [io.Reader].
+func (f *File) Read(p []byte) (int, error) {
+	for {
+		n, err := unix.Read(f.fd, p)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return 0, &fs.PathError{Op: "read", Path: f.name, Err: err}
+		case n == 0 && len(p) > 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
+
+// Close closes the file, which must not be used any more.
+func (f *File) Close() error {
+	err := unix.Close(f.fd)
+	f.fd = -1
+	return err
 }
 
 // imply gives e the attributes of a directory of which no layer says anything.

@@ -1,7 +1,9 @@
 package layer
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 
 	"lamina/snapshot"
 )
@@ -38,10 +40,23 @@ func (d *Draft) prune(name string, below snapshot.Tree) (left bool, err error) {
 	return left, nil
 }
 
+// lacks tells whether the tree does not have name, or no directory if that is one.
+func lacks(t snapshot.Tree, name string, it Item) (bool, error) {
+	e, err := t.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return err == nil && it.Kind == snapshot.Dir && e.Kind != snapshot.Dir, err
+}
+
 // useless tells whether below says all that it says, after what is in it was pruned.
 func (d *Draft) useless(name string, it Item, below snapshot.Tree) (bool, error) {
 	if it.Whiteout || it.Opaque {
 		return false, nil
+	}
+	// Most of what is written is new, with all that is in it.
+	if isNew, err := lacks(below, name, it); isNew && !it.Implied || err != nil {
+		return false, err
 	}
 	if it.Kind == snapshot.Dir {
 		if left, err := d.prune(name, below); left || err != nil {

@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,7 +50,7 @@ func listXattrs(fd int, base string) ([]string, error) {
 			if n == 0 {
 				return nil, nil
 			}
-			return strings.Split(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00"), nil
+			return xattrNames(buf[:n]), nil
 		case unix.ERANGE:
 			buf = make([]byte, 2*len(buf))
 		case unix.ENOTSUP:
@@ -122,4 +123,26 @@ func isOpaque(fd int, base string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// fileXattrs is imageXattrs of an open file, which is not O_PATH. That most files
+// have none, or only what this machine gives to all, costs one system call.
+func fileXattrs(fd int) (map[string]string, error) {
+	var buf [256]byte
+	n, err := unix.Flistxattr(fd, buf[:])
+	if err == unix.ENOTSUP || err == nil && n == 0 {
+		return nil, nil
+	}
+	if err != nil && err != unix.ERANGE {
+		return nil, err
+	}
+	if err == nil && !slices.ContainsFunc(xattrNames(buf[:n]), belongs) {
+		return nil, nil
+	}
+	return imageXattrs(fd, "")
+}
+
+// xattrNames splits what listxattr(2) returns.
+func xattrNames(list []byte) []string {
+	return strings.Split(strings.TrimSuffix(string(list), "\x00"), "\x00")
 }

@@ -25,7 +25,7 @@ type Options struct {
 // otherwise sorted by name, implied directories and sockets left out. Equal
 // layers make equal bytes.
 func Write(ctx context.Context, w io.Writer, d *layer.Dir, opt Options) error {
-	open := func(name string) (io.ReadCloser, error) { return d.OpenFile(name) }
+	open := func(name string) (io.ReadCloser, map[string]string, error) { return d.OpenWithXattrs(name) }
 	p := newPacker(ctx, w, opt, open, d.Xattrs)
 	err := d.Walk(func(name string, it layer.Item) error {
 		if strings.HasPrefix(it.Name, whiteoutPrefix) {
@@ -53,7 +53,15 @@ func Write(ctx context.Context, w io.Writer, d *layer.Dir, opt Options) error {
 // WriteTree writes all of t as a tar, in the order of [Write], without an entry
 // for the root.
 func WriteTree(ctx context.Context, w io.Writer, t snapshot.Tree, opt Options) error {
-	p := newPacker(ctx, w, opt, t.Open, t.Xattrs)
+	open := func(name string) (io.ReadCloser, map[string]string, error) {
+		xattrs, err := t.Xattrs(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		f, err := t.Open(name)
+		return f, xattrs, err
+	}
+	p := newPacker(ctx, w, opt, open, t.Xattrs)
 	if err := p.tree(t, "."); err != nil {
 		return fmt.Errorf("pack files: %w", err)
 	}
@@ -62,11 +70,12 @@ func WriteTree(ctx context.Context, w io.Writer, t snapshot.Tree, opt Options) e
 
 // packer writes entries to a tar.
 type packer struct {
-	ctx    context.Context
-	opt    Options
-	buf    *bufio.Writer
-	tar    *tar.Writer
-	open   func(name string) (io.ReadCloser, error)
+	ctx context.Context
+	opt Options
+	buf *bufio.Writer
+	tar *tar.Writer
+	// open opens a regular file and says what its extended attributes are.
+	open   func(name string) (io.ReadCloser, map[string]string, error)
 	xattrs func(name string) (map[string]string, error)
 	copy   []byte
 	// linked is the first name of each file that has several.
@@ -76,7 +85,7 @@ type packer struct {
 type inode struct{ dev, ino uint64 }
 
 func newPacker(ctx context.Context, w io.Writer, opt Options,
-	open func(string) (io.ReadCloser, error), xattrs func(string) (map[string]string, error)) *packer {
+	open func(string) (io.ReadCloser, map[string]string, error), xattrs func(string) (map[string]string, error)) *packer {
 	buf := bufio.NewWriterSize(w, 64<<10)
 	return &packer{
 		ctx: ctx, opt: opt, buf: buf, tar: tar.NewWriter(buf),
@@ -132,30 +141,35 @@ func (p *packer) entry(name string, e snapshot.Entry) error {
 		if first, ok := p.linked[inode{e.Dev, e.Ino}]; ok {
 			hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeLink, first, 0
 			hdr.Devmajor, hdr.Devminor = 0, 0
-			return p.writeHeader(name, hdr)
+			return p.writeHeader(name, hdr, nil)
 		}
 		p.linked[inode{e.Dev, e.Ino}] = name
 	}
-	xattrs, err := p.xattrs(name)
+	if e.Kind != snapshot.File {
+		xattrs, err := p.xattrs(name)
+		if err != nil {
+			return err
+		}
+		return p.writeHeader(name, hdr, xattrs)
+	}
+	f, xattrs, err := p.open(name)
 	if err != nil {
 		return err
 	}
+	defer f.Close()
+	if err := p.writeHeader(name, hdr, xattrs); err != nil {
+		return err
+	}
+	return p.content(name, f, e.Size)
+}
+
+func (p *packer) writeHeader(name string, hdr *tar.Header, xattrs map[string]string) error {
 	for k, v := range xattrs {
 		if hdr.PAXRecords == nil {
 			hdr.PAXRecords = map[string]string{}
 		}
 		hdr.PAXRecords[xattrPrefix+xattrEscaper.Replace(k)] = v
 	}
-	if err := p.writeHeader(name, hdr); err != nil {
-		return err
-	}
-	if e.Kind != snapshot.File || e.Size == 0 {
-		return nil
-	}
-	return p.content(name, e.Size)
-}
-
-func (p *packer) writeHeader(name string, hdr *tar.Header) error {
 	if err := p.tar.WriteHeader(hdr); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -188,12 +202,7 @@ func (p *packer) header(name string, e snapshot.Entry) *tar.Header {
 }
 
 // content writes the size bytes that the header of name promised.
-func (p *packer) content(name string, size int64) error {
-	f, err := p.open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+func (p *packer) content(name string, f io.Reader, size int64) error {
 	// Only the Read and Write methods: others come with buffers of their own.
 	src := struct{ io.Reader }{io.LimitReader(contextReader{p.ctx, f}, size)}
 	n, err := io.CopyBuffer(struct{ io.Writer }{p.tar}, src, p.copy)
