@@ -101,6 +101,7 @@ func TestApplications(t *testing.T) {
 	needAcceptance(t)
 	registry := debianRegistry(t)
 	makeBases(t, registry)
+	crane := makeCrane(t)
 	fmt.Println("| application | cold | cached | one line edited | push | pull | up after |\n|---|---:|---:|---:|---:|---:|---:|")
 	for _, app := range applications() {
 		t.Run(app.name, func(t *testing.T) {
@@ -124,7 +125,7 @@ func TestApplications(t *testing.T) {
 			}
 			fmt.Println(row + " |")
 
-			checkClients(t, l, image+":2", app.holds)
+			checkClients(t, l, crane, image+":2", app.holds)
 		})
 	}
 }
