@@ -257,15 +257,16 @@ func (d *Draft) Link(oldname, newname string) error {
 	if old.Kind == snapshot.Dir {
 		return &fs.PathError{Op: "link", Path: oldname, Err: unix.EISDIR}
 	}
-	return d.replace("link", newname, func(at int, base string) error {
+	return d.replace("link", newname, func(int, string) error {
 		dir, oldbase := split(oldname)
 		from, err := d.fds.get(dir)
 		if err != nil {
 			return err
 		}
-		// That may have closed at, if very many directories are open.
-		dir, base = split(newname)
-		if at, err = d.fds.get(dir); err != nil {
+		// That may have closed what we were given, if very many directories are open.
+		dir, base := split(newname)
+		at, err := d.fds.get(dir)
+		if err != nil {
 			return err
 		}
 		if err := unix.Linkat(from, oldbase, at, base, 0); err != nil {
