@@ -148,6 +148,8 @@ RUN cat /large /large > /larger
 		}
 		step, _, _ := strings.Cut(regexp.MustCompile(`(?m)^(Dockerfile:\d+|lamina): `).FindString(r.stderr), ": ")
 		failed[step]++
+		// What the steps before it made is kept, and may leave room for nothing.
+		growDisk(t, l.root, 64*mb)
 		l.usable()
 	}
 	t.Logf("what failed for lack of space, and how often: %v", failed)
@@ -165,6 +167,14 @@ func smallDisk(t *testing.T, size int) string {
 	}
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 	return dir
+}
+
+// growDisk gives a small disk more room.
+func growDisk(t *testing.T, dir string, size int) {
+	t.Helper()
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT, fmt.Sprintf("size=%d", size)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestFaultPushBreaks(t *testing.T) {
