@@ -1,6 +1,7 @@
-# Lamina is one Go module; this file only spells out its commands. TAGS say that
-# the binary filters system calls, and stands alone.
-export TAGS = seccomp,netgo,osusergo
+# Lamina is one Go module; this file only spells out its commands. With these the
+# binary filters system calls, and needs no library of the machine it is on.
+export TAGS    = seccomp,netgo,osusergo
+export LDFLAGS = -linkmode external -extldflags "-static"
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 PREFIX  = /usr/local
 GOFILES = $(shell find . -name '*.go' -not -name '*_test.go' -not -path './testdata/*')
@@ -13,7 +14,7 @@ all: bin/lamina ## build bin/lamina, a static binary
 bin/lamina: $(GOFILES) go.mod go.sum
 	@.ci/need build
 	go build -tags $(TAGS) -trimpath -o $@ \
-		-ldflags '-s -w -X main.version=$(VERSION) -linkmode external -extldflags "-static"' ./cmd/lamina
+		-ldflags '-s -w -X main.version=$(VERSION) $(LDFLAGS)' ./cmd/lamina
 
 demo: bin/lamina ## build an image out of nothing, and run it
 	@.ci/need demo
