@@ -1,6 +1,6 @@
 // Brief reads "go test -json" and prints what one wants to read of it: go test's
 // own line for each package, what failing tests said, tables (lines that begin
-// with "|"), and how many tests were skipped for which reason.
+// with "|"), which tests were skipped for which reason, and how many there were.
 //
 //	go test -json ./... | brief [-allow REGEXP]
 //
@@ -37,7 +37,7 @@ func main() {
 func brief(r io.Reader, w io.Writer, allowed *regexp.Regexp) error {
 	said := map[string]string{} // by test: its output so far
 	skipped := map[string][]string{}
-	passed, failed := 0, 0
+	passed, failed, skips := 0, 0, 0
 	for d := json.NewDecoder(r); ; {
 		var e event
 		if err := d.Decode(&e); errors.Is(err, io.EOF) {
@@ -61,6 +61,7 @@ func brief(r io.Reader, w io.Writer, allowed *regexp.Regexp) error {
 		case e.Action == "skip" && e.Test != "":
 			why := reason(said[test])
 			skipped[why] = append(skipped[why], e.Test)
+			skips++
 		case e.Action == "pass" && e.Test != "":
 			passed++
 			delete(said, test)
@@ -73,7 +74,7 @@ func brief(r io.Reader, w io.Writer, allowed *regexp.Regexp) error {
 			refused = append(refused, why)
 		}
 	}
-	fmt.Fprintf(w, "%d tests and subtests passed\n", passed)
+	fmt.Fprintf(w, "%d passed, %d failed, %d skipped\n", passed, failed, skips)
 	switch {
 	case failed > 0:
 		return errors.New("tests failed")
