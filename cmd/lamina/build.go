@@ -14,36 +14,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"lamina/cmd/lamina/internal/engine"
-	"lamina/cmd/lamina/internal/progress"
 	"lamina/frontend"
 	"lamina/snapshot"
 	"lamina/snapshot/fileset"
 	"lamina/solver"
 	"lamina/solver/local"
 )
-
-// buildOptions are the flags of "lamina build".
-type buildOptions struct {
-	file          string
-	tags          []string
-	targets       []string
-	buildArgs     []string
-	labels        []string
-	secrets       []string
-	outputs       []string
-	platforms     []string
-	addHosts      []string
-	ulimits       []string
-	noCacheFilter []string
-
-	noCache, pull, push, load, quiet bool
-
-	network, progress     string
-	shmSize, memory       byteSize
-	cpus                  float64
-	jobs                  int
-	iidFile, metadataFile string
-}
 
 func newBuild(e *env) *cobra.Command {
 	var o buildOptions
@@ -66,31 +42,7 @@ the cache.`,
 			return runBuild(cmd.Context(), e, req)
 		},
 	}
-	f := cmd.Flags()
-	f.StringVarP(&o.file, "file", "f", "", "Name of the Dockerfile (default: PATH/Dockerfile); - for standard input")
-	f.StringArrayVarP(&o.tags, "tag", "t", nil, "Name of the image (name:tag); may be repeated")
-	f.StringArrayVar(&o.targets, "target", nil, "Stage to build; may be repeated")
-	f.StringArrayVar(&o.buildArgs, "build-arg", nil, "Value of an ARG (KEY=VALUE, or KEY to take it from the environment)")
-	f.StringArrayVar(&o.labels, "label", nil, "Label of the image (KEY=VALUE)")
-	f.StringArrayVar(&o.secrets, "secret", nil, "Secret for RUN --mount=type=secret (id=NAME[,src=FILE|,env=VARIABLE])")
-	f.StringArrayVarP(&o.outputs, "output", "o", nil, "Where the result goes (type=oci|docker|tar|local|image|registry|cacheonly,dest=PATH)")
-	f.StringSliceVar(&o.platforms, "platform", nil, "Platforms to build for")
-	f.StringArrayVar(&o.addHosts, "add-host", nil, "Line of /etc/hosts in RUN (HOST:IP)")
-	f.StringArrayVar(&o.ulimits, "ulimit", nil, "Limit of RUN (NAME=SOFT[:HARD])")
-	f.StringSliceVar(&o.noCacheFilter, "no-cache-filter", nil, "Stages to build without the cache")
-	f.BoolVar(&o.noCache, "no-cache", false, "Do not use the cache")
-	f.BoolVar(&o.pull, "pull", false, "Ask registries for base images that the store has")
-	f.BoolVar(&o.push, "push", false, "Push the image to the registries of its names")
-	f.BoolVar(&o.load, "load", false, "Accepted for docker's sake: the image is in the store anyway")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "Print nothing but the image's ID")
-	f.StringVar(&o.network, "network", "default", "Network of RUN (default, none, host)")
-	f.StringVar(&o.progress, "progress", "", "Form of the progress display ("+progress.Modes()+")")
-	f.Var(&o.shmSize, "shm-size", "Size of /dev/shm in RUN")
-	f.VarP(&o.memory, "memory", "m", "Memory limit of a RUN")
-	f.Float64Var(&o.cpus, "cpus", 0, "Number of processors that a RUN may use")
-	f.IntVar(&o.jobs, "jobs", 0, "Number of steps to execute at once (default: no limit)")
-	f.StringVar(&o.iidFile, "iidfile", "", "File to write the image's ID to")
-	f.StringVar(&o.metadataFile, "metadata-file", "", "File to write the result's description to, as JSON")
+	o.register(cmd.Flags())
 	return cmd
 }
 

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"github.com/spf13/pflag"
+
+	"lamina/cmd/lamina/internal/progress"
+)
+
+// buildOptions are the flags of "lamina build", as they were given.
+type buildOptions struct {
+	sourceOptions
+	stepOptions
+	cacheOptions
+	resultOptions
+	displayOptions
+}
+
+// register adds all flags to f, with their defaults.
+func (o *buildOptions) register(f *pflag.FlagSet) {
+	o.sourceOptions.register(f)
+	o.stepOptions.register(f)
+	o.cacheOptions.register(f)
+	o.resultOptions.register(f)
+	o.displayOptions.register(f)
+}
+
+// sourceOptions say what is built.
+type sourceOptions struct {
+	file      string
+	targets   []string
+	buildArgs []string
+	platforms []string
+	pull      bool
+}
+
+func (o *sourceOptions) register(f *pflag.FlagSet) {
+	f.StringVarP(&o.file, "file", "f", "", "Name of the Dockerfile (default: PATH/Dockerfile); - for standard input")
+	f.StringArrayVar(&o.targets, "target", nil, "Stage to build; may be repeated")
+	f.StringArrayVar(&o.buildArgs, "build-arg", nil, "Value of an ARG (KEY=VALUE, or KEY to take it from the environment)")
+	f.StringSliceVar(&o.platforms, "platform", nil, "Platforms to build for")
+	f.BoolVar(&o.pull, "pull", false, "Ask registries for base images that the store has")
+}
+
+// stepOptions say how RUN steps are executed.
+type stepOptions struct {
+	secrets         []string
+	addHosts        []string
+	ulimits         []string
+	network         string
+	shmSize, memory byteSize
+	cpus            float64
+	jobs            int
+}
+
+func (o *stepOptions) register(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.secrets, "secret", nil, "Secret for RUN --mount=type=secret (id=NAME[,src=FILE|,env=VARIABLE])")
+	f.StringArrayVar(&o.addHosts, "add-host", nil, "Line of /etc/hosts in RUN (HOST:IP)")
+	f.StringArrayVar(&o.ulimits, "ulimit", nil, "Limit of RUN (NAME=SOFT[:HARD])")
+	f.StringVar(&o.network, "network", "default", "Network of RUN (default, none, host)")
+	f.Var(&o.shmSize, "shm-size", "Size of /dev/shm in RUN")
+	f.VarP(&o.memory, "memory", "m", "Memory limit of a RUN")
+	f.Float64Var(&o.cpus, "cpus", 0, "Number of processors that a RUN may use")
+	f.IntVar(&o.jobs, "jobs", 0, "Number of steps to execute at once (default: no limit)")
+}
+
+// cacheOptions say what earlier builds' results are good for.
+type cacheOptions struct {
+	noCache       bool
+	noCacheFilter []string
+}
+
+func (o *cacheOptions) register(f *pflag.FlagSet) {
+	f.BoolVar(&o.noCache, "no-cache", false, "Do not use the cache")
+	f.StringSliceVar(&o.noCacheFilter, "no-cache-filter", nil, "Stages to build without the cache")
+}
+
+// resultOptions say what becomes of the result.
+type resultOptions struct {
+	tags                  []string
+	labels                []string
+	outputs               []string
+	push, load            bool
+	iidFile, metadataFile string
+}
+
+func (o *resultOptions) register(f *pflag.FlagSet) {
+	f.StringArrayVarP(&o.tags, "tag", "t", nil, "Name of the image (name:tag); may be repeated")
+	f.StringArrayVar(&o.labels, "label", nil, "Label of the image (KEY=VALUE)")
+	f.StringArrayVarP(&o.outputs, "output", "o", nil, "Where the result goes (type=oci|docker|tar|local|image|registry|cacheonly,dest=PATH)")
+	f.BoolVar(&o.push, "push", false, "Push the image to the registries of its names")
+	f.BoolVar(&o.load, "load", false, "Accepted for docker's sake: the image is in the store anyway")
+	f.StringVar(&o.iidFile, "iidfile", "", "File to write the image's ID to")
+	f.StringVar(&o.metadataFile, "metadata-file", "", "File to write the result's description to, as JSON")
+}
+
+// displayOptions say what is shown meanwhile.
+type displayOptions struct {
+	progress string
+	quiet    bool
+}
+
+func (o *displayOptions) register(f *pflag.FlagSet) {
+	f.StringVar(&o.progress, "progress", "", "Form of the progress display ("+progress.Modes()+")")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "Print nothing but the image's ID")
+}
