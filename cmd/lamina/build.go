@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -157,10 +158,7 @@ func (b *build) failed(err error, source []byte) error {
 type resolver struct{ *build }
 
 func (r *resolver) Resolve(ctx context.Context, ref string, p ocispec.Platform) (frontend.Base, error) {
-	policy := engine.PullMissing
-	if r.opt.pull {
-		policy = engine.PullAlways
-	}
+	policy := cmp.Or(engine.Policy(r.opt.pull), engine.PullMissing)
 	step := r.display.begin("[internal] load metadata for " + ref)
 	found, err := r.engine.Resolve(ctx, ref, p, policy, r.display.warn)
 	step.end(err)

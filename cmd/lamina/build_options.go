@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/pflag"
 
+	"lamina/cmd/lamina/internal/engine"
 	"lamina/cmd/lamina/internal/progress"
 )
 
@@ -30,7 +31,7 @@ type sourceOptions struct {
 	targets   []string
 	buildArgs []string
 	platforms []string
-	pull      bool
+	pull      pullPolicy
 }
 
 func (o *sourceOptions) register(f *pflag.FlagSet) {
@@ -38,7 +39,8 @@ func (o *sourceOptions) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.targets, "target", nil, "Stage to build; may be repeated")
 	f.StringArrayVar(&o.buildArgs, "build-arg", nil, "Value of an ARG (KEY=VALUE, or KEY to take it from the environment)")
 	f.StringSliceVar(&o.platforms, "platform", nil, "Platforms to build for")
-	f.BoolVar(&o.pull, "pull", false, "Ask registries for base images that the store has")
+	f.Var(&o.pull, "pull", "When to ask registries for base images (always, missing, never, newer); always if no value is given")
+	f.Lookup("pull").NoOptDefVal = string(engine.PullAlways)
 }
 
 // stepOptions say how RUN steps are executed.

@@ -30,6 +30,9 @@ const (
 	PullAlways Policy = "always"
 	// PullNever does not ask.
 	PullNever Policy = "never"
+	// PullNewer asks each time, and makes do with what is here if nobody answers
+	// or the registry no longer has the name.
+	PullNewer Policy = "newer"
 )
 
 // Resolved is an image that a name stands for.
@@ -52,17 +55,21 @@ func (e *Engine) Resolve(ctx context.Context, name string, p ocispec.Platform, p
 	if err != nil {
 		return nil, err
 	}
-	if policy != PullAlways {
+	if policy != PullAlways && policy != PullNewer {
 		r, err := e.resolveHere(ctx, n, p)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return r, err
 		}
 		if policy == PullNever {
-			return nil, fmt.Errorf("image %s is not in the store, and may not be pulled: %w", n.Familiar(), fs.ErrNotExist)
+			return nil, &unpulledError{n}
 		}
 	}
 	root, err := e.ask(ctx, n, warn)
 	if err != nil {
+		if r, herr := e.resolveHere(ctx, n, p); policy == PullNewer && herr == nil {
+			e.log.Info("the store's image is used", "name", n.Familiar(), "reason", err)
+			return r, nil
+		}
 		return nil, err
 	}
 	blobs := from{e.Blobs, n.Origin()}
@@ -77,6 +84,16 @@ func (e *Engine) Resolve(ctx context.Context, name string, p ocispec.Platform, p
 	}
 	return &Resolved{Name: n, Root: root, Image: img, Blobs: e.Blobs}, nil
 }
+
+// unpulledError is of an image that would have to be pulled, but must not be.
+type unpulledError struct{ name registry.Name }
+
+func (e *unpulledError) Error() string {
+	return fmt.Sprintf("image %s is not in the store, and may not be pulled", e.name.Familiar())
+}
+
+// Is says that it is a miss.
+func (e *unpulledError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // resolveHere looks name up in the store. An image there for another platform
 // only is not there.
