@@ -117,6 +117,7 @@ const (
 	MountCache  MountType = "cache"
 	MountTmpfs  MountType = "tmpfs"
 	MountSecret MountType = "secret"
+	MountSSH    MountType = "ssh"
 )
 
 // RunMount is a mount that exists while a [Run] does.

@@ -108,7 +108,7 @@ func (b *build) solve(ctx context.Context, in *input) (map[solver.ID]solver.Resu
 	defer sums.Close()
 	worker := b.engine.Worker(local.Config{
 		Contexts: map[string]snapshot.Tree{contextName: in.tree},
-		Sums:     sums, Secret: b.secret, Limits: b.limits,
+		Sums:     sums, Secret: b.secret, SSH: b.ssh, Limits: b.limits,
 	})
 	roots := plan.Nodes()
 	found, err := solver.Solve(ctx, plan.Graph, roots, worker, solver.Options{

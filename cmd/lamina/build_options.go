@@ -46,6 +46,7 @@ func (o *sourceOptions) register(f *pflag.FlagSet) {
 // stepOptions say how RUN steps are executed.
 type stepOptions struct {
 	secrets         []string
+	ssh             []string
 	addHosts        []string
 	ulimits         []string
 	network         string
@@ -56,6 +57,7 @@ type stepOptions struct {
 
 func (o *stepOptions) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.secrets, "secret", nil, "Secret for RUN --mount=type=secret (id=NAME[,src=FILE|,env=VARIABLE])")
+	f.StringArrayVar(&o.ssh, "ssh", nil, "SSH agent for RUN --mount=type=ssh and git (default|ID[=SOCKET|=KEY[,KEY]])")
 	f.StringArrayVar(&o.addHosts, "add-host", nil, "Line of /etc/hosts in RUN (HOST:IP)")
 	f.StringArrayVar(&o.ulimits, "ulimit", nil, "Limit of RUN (NAME=SOFT[:HARD])")
 	f.StringVar(&o.network, "network", "default", "Network of RUN (default, none, host)")

@@ -7,6 +7,7 @@ import (
 
 	"lamina/frontend"
 	"lamina/runner"
+	"lamina/solver/local"
 )
 
 // request is what a command line asks "lamina build" for. It is checked as a whole
@@ -19,6 +20,7 @@ type request struct {
 	outputs  []output
 	limits   runner.Limits
 	secret   func(id string) ([]byte, error)
+	ssh      func(id string) (local.SSHAgent, error)
 }
 
 // newRequest checks the command line of a build. Its errors are those of the
@@ -43,6 +45,9 @@ func newRequest(e *env, o buildOptions, context string) (*request, error) {
 		return nil, err
 	}
 	if r.secret, err = parseSecrets(o.secrets, e.getenv); err != nil {
+		return nil, err
+	}
+	if r.ssh, err = parseSSH(o.ssh, e.getenv); err != nil {
 		return nil, err
 	}
 	return r, nil

@@ -44,6 +44,7 @@ var layers = map[string][]string{
 	"cmd/lamina/internal/engine":   {"*"},
 	"cmd/lamina/internal/human":    nil,
 	"cmd/lamina/internal/progress": {"cmd/lamina/internal/human"},
+	"cmd/lamina/internal/sshagent": nil,
 }
 
 // confined says which packages may import a module: what it does is nobody
@@ -53,6 +54,7 @@ var confined = map[string][]string{
 	"github.com/opencontainers/runc":         {"runner"},
 	"github.com/moby/buildkit":               {"frontend"},
 	"github.com/spf13":                       {"cmd/lamina"},
+	"golang.org/x/crypto/ssh":                {"cmd/lamina/internal/sshagent"},
 	"net/http":                               {"cache/registry", "cache/registry/registrytest", "solver/local"},
 }
 

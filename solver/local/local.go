@@ -39,6 +39,9 @@ type Config struct {
 	Sums fileset.Sums
 	// Secret returns the value of a secret; it is fs.ErrNotExist if there is none.
 	Secret func(id string) ([]byte, error)
+	// SSH returns the agent of this id, "default" usually; it is fs.ErrNotExist if
+	// there is none. A nil SSH has none.
+	SSH func(id string) (SSHAgent, error)
 	// HTTP fetches what ADD names.
 	HTTP *http.Client
 	// Limits bound each RUN.
