@@ -209,14 +209,12 @@ func (in *input) ignore(b *build, contextArg string) error {
 		return fmt.Errorf("read ignore file: %w", err)
 	}
 	defer r.Close()
-	patterns, err := fileset.ReadIgnore(r)
+	rules, err := fileset.ReadIgnore(own, r)
 	if err != nil {
-		return fmt.Errorf("%s: %w", own, err)
+		return err
 	}
-	if in.tree, err = fileset.Ignore(in.tree, patterns); err != nil {
-		return fmt.Errorf("%s: %w", own, err)
-	}
-	return nil
+	in.tree, err = fileset.Ignore(in.tree, rules)
+	return err
 }
 
 // openIn opens a file of t, through links in t.

@@ -48,7 +48,7 @@ func BenchmarkDigest(b *testing.B) {
 			h, err := Host(root)
 			must(b, err)
 			defer h.Close()
-			tree, err := Ignore(h, []string{".git", "**/*.log", "node_modules"})
+			tree, err := Ignore(h, rules(b, ".git", "**/*.log", "node_modules"))
 			must(b, err)
 			s, err := Select(b.Context(), tree, []string{"."})
 			must(b, err)

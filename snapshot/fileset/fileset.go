@@ -32,16 +32,16 @@ type NotFoundError struct {
 	Path string
 	// Nearest are up to three names in the tree that may have been meant.
 	Nearest []string
-	// Rule is the pattern of the ignore file that hides the path, if one does.
-	Rule string
+	// Rule is what in the ignore file hides the path, if it does.
+	Rule *Rule
 	// Target is where the path leads, if it is a link to nothing.
 	Target string
 }
 
 func (e *NotFoundError) Error() string {
 	switch {
-	case e.Rule != "":
-		return fmt.Sprintf("%q is excluded by the ignore file's pattern %q", e.Path, e.Rule)
+	case e.Rule != nil:
+		return fmt.Sprintf("%q is excluded by %s", e.Path, e.Rule)
 	case e.Target != "":
 		return fmt.Sprintf("%q is a link to %q, which does not exist", e.Path, e.Target)
 	case hasMeta(e.Path):

@@ -9,22 +9,18 @@ import (
 	"sync"
 
 	"github.com/moby/patternmatcher"
-	"github.com/moby/patternmatcher/ignorefile"
 
 	"lamina/snapshot"
 )
 
-// ReadIgnore reads the patterns of an ignore file (.dockerignore).
-func ReadIgnore(r io.Reader) ([]string, error) { return ignorefile.ReadAll(r) }
-
-// Ignore returns t without what patterns exclude, by the rules of .dockerignore:
+// Ignore returns t without what rules exclude, as .dockerignore has it:
 // a pattern excludes what it matches and all beneath it, "!" includes again, and
 // the last pattern that applies wins. An excluded directory is still there if
 // something beneath it is included again.
 //
 // Excluded directories are not read unless a "!" pattern may match in them.
-func Ignore(t snapshot.Tree, patterns []string) (snapshot.Tree, error) {
-	m, err := patternmatcher.New(patterns)
+func Ignore(t snapshot.Tree, rules Rules) (snapshot.Tree, error) {
+	m, err := patternmatcher.New(rules.Patterns())
 	if err != nil {
 		return nil, fmt.Errorf("ignore patterns: %w", err)
 	}
@@ -33,24 +29,16 @@ func Ignore(t snapshot.Tree, patterns []string) (snapshot.Tree, error) {
 	}
 	return &ignoreTree{
 		tree:    t,
+		rules:   rules,
 		matcher: m,
 		dirs:    map[string]verdict{},
 		holds:   map[string]bool{},
 	}, nil
 }
 
-// IgnoredBy returns the pattern by which t hides name, if t was made by [Ignore]
-// and hides it.
-func IgnoredBy(t snapshot.Tree, name string) (pattern string, ok bool) {
-	it, isIgnore := t.(*ignoreTree)
-	if !isIgnore {
-		return "", false
-	}
-	return it.rule(name)
-}
-
 type ignoreTree struct {
-	tree snapshot.Tree
+	tree  snapshot.Tree
+	rules Rules
 
 	mu      sync.Mutex
 	matcher *patternmatcher.PatternMatcher // not safe for concurrent use
@@ -230,36 +218,6 @@ func mayMatchBelow(pattern, dir string) bool {
 		}
 	}
 	return pattern != ""
-}
-
-// rule finds the pattern that decides that name is hidden. It tries the patterns
-// one after another, which is slow but only happens before an error.
-func (t *ignoreTree) rule(name string) (string, bool) {
-	t.mu.Lock()
-	all := t.matcher.Patterns()
-	t.mu.Unlock()
-	var texts []string
-	decider, hidden := "", false
-	for _, p := range all {
-		text := p.String()
-		if p.Exclusion() {
-			text = "!" + text
-		}
-		texts = append(texts, text)
-		m, err := patternmatcher.New(texts)
-		if err != nil {
-			return "", false
-		}
-		excluded, err := m.MatchesOrParentMatches(name)
-		if err != nil {
-			return "", false
-		}
-		if excluded && !hidden {
-			decider = text
-		}
-		hidden = excluded
-	}
-	return decider, hidden
 }
 
 // rootPath returns the path of the directory that t shows, and nothing if t is

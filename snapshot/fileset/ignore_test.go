@@ -22,16 +22,6 @@ func memory(names ...string) snapshot.Tree {
 	return Memory(files...)
 }
 
-func TestReadIgnore(t *testing.T) {
-	got, err := ReadIgnore(strings.NewReader("\ufeff# comment\n\n  /a/b/../c \n!d\n#e\n! f\n*.go\r\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]string{"a/c", "!d", "!f", "*.go"}, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
 func TestIgnore(t *testing.T) {
 	tree := memory("Dockerfile", "a/b/c/keep", "a/b/c/x", "a/b/y", "a/z", "node_modules/m/i.js", "src/a.go", "src/a_test.go", "src/deep/b_test.go")
 	for _, tc := range []struct {
@@ -51,7 +41,7 @@ func TestIgnore(t *testing.T) {
 		{"everything", []string{"**"}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			it, err := Ignore(tree, tc.patterns)
+			it, err := Ignore(tree, rules(t, tc.patterns...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +53,7 @@ func TestIgnore(t *testing.T) {
 }
 
 func TestIgnoreHides(t *testing.T) {
-	it, err := Ignore(memory("secret/key", "open/door"), []string{"secret"})
+	it, err := Ignore(memory("secret/key", "open/door"), rules(t, "secret"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,33 +77,6 @@ func TestIgnoreHides(t *testing.T) {
 	}
 }
 
-func TestIgnoreErrors(t *testing.T) {
-	for pattern, want := range map[string]string{
-		"!":  `ignore patterns: illegal exclusion pattern: "!"`,
-		"[a": `ignore patterns: syntax error in pattern`,
-	} {
-		if _, err := Ignore(memory(), []string{pattern}); err == nil || err.Error() != want {
-			t.Errorf("Ignore(%q) = %v, want %s", pattern, err, want)
-		}
-	}
-}
-
-func TestIgnoredBy(t *testing.T) {
-	it, err := Ignore(memory("a/b", "c"), []string{"*.log", "a", "!a/b", "a/*"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, ok := IgnoredBy(it, "a/b"); got != "a/*" || !ok {
-		t.Errorf("a/b is hidden by %q, %v", got, ok)
-	}
-	if got, ok := IgnoredBy(it, "c"); ok {
-		t.Errorf("c is hidden by %q", got)
-	}
-	if got, ok := IgnoredBy(memory("c"), "c"); ok {
-		t.Errorf("c of another tree is hidden by %q", got)
-	}
-}
-
 // countingTree counts how often each directory is read.
 type countingTree struct {
 	snapshot.Tree
@@ -127,7 +90,7 @@ func (t countingTree) ReadDir(name string) ([]snapshot.Entry, error) {
 
 func TestIgnorePrunes(t *testing.T) {
 	counted := countingTree{memory("a/b/c/d", "keep/x/y", "keep/z/w"), map[string]int{}}
-	it, err := Ignore(counted, []string{"*", "!keep/x"})
+	it, err := Ignore(counted, rules(t, "*", "!keep/x"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,12 +112,13 @@ func FuzzIgnore(f *testing.F) {
 	}
 	all := []string{"a/a", "a/b/a", "a/b/b", "a/b/c", "ab/c", "b/b/b", "b/c", "c", "aXb"}
 	f.Fuzz(func(t *testing.T, text string) {
-		patterns, err := ReadIgnore(strings.NewReader(text))
+		rules, err := ReadIgnore(".dockerignore", strings.NewReader(text))
 		if err != nil {
 			t.Skip()
 		}
+		patterns := rules.Patterns()
 		tree := memory(all...)
-		it, err := Ignore(tree, patterns)
+		it, err := Ignore(tree, rules)
 		m, err2 := patternmatcher.New(patterns)
 		if (err == nil) != (err2 == nil) {
 			t.Fatalf("Ignore: %v, patternmatcher: %v", err, err2)

@@ -272,7 +272,7 @@ func TestIndexOfContext(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index")
 	x, err := openIndex(path, func() time.Time { return time.Now().Add(time.Hour) })
 	must(t, err)
-	tree, err := Ignore(host(t, root), []string{"nothing"})
+	tree, err := Ignore(host(t, root), rules(t, "nothing"))
 	must(t, err)
 	s, err := Select(t.Context(), tree, []string{"."})
 	must(t, err)

@@ -23,12 +23,12 @@ func notFound(t snapshot.Tree, asked, name string) *NotFoundError {
 		resolved, err := snapshot.Resolve(it.tree, name, true)
 		if err == nil {
 			if _, err = it.tree.Lstat(resolved); err == nil {
-				e.Rule, _ = it.rule(resolved)
+				if rule, hidden := it.rules.Excludes(resolved); hidden {
+					e.Rule = &rule
+					return e
+				}
 			}
 		}
-	}
-	if e.Rule != "" {
-		return e
 	}
 	if at, err := snapshot.Resolve(t, name, false); err == nil {
 		if link, err := t.Lstat(at); err == nil && link.Kind == snapshot.Symlink {

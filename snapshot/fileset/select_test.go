@@ -105,7 +105,7 @@ func TestSelect(t *testing.T) {
 }
 
 func TestSelectErrors(t *testing.T) {
-	ignoring, err := Ignore(selectTree(), []string{"cmd/*.go", "!b.go"})
+	ignoring, err := Ignore(selectTree(), rules(t, "cmd/*.go", "!b.go"))
 	must(t, err)
 	for _, tc := range []struct {
 		tree snapshot.Tree
@@ -122,8 +122,8 @@ func TestSelectErrors(t *testing.T) {
 		{selectTree(), "d*g", `"d*g" is a link to "nowhere", which does not exist`},
 		{selectTree(), "loop", `resolve loop: too many levels of symbolic links`},
 		{selectTree(), "[a", `"[a" is not a valid pattern`},
-		{ignoring, "cmd/main.go", `"cmd/main.go" is excluded by the ignore file's pattern "cmd/*.go"`},
-		{ignoring, "to-file", `"to-file" is excluded by the ignore file's pattern "cmd/*.go"`},
+		{ignoring, "cmd/main.go", `"cmd/main.go" is excluded by line 1 of .dockerignore: "cmd/*.go"`},
+		{ignoring, "to-file", `"to-file" is excluded by line 1 of .dockerignore: "cmd/*.go"`},
 	} {
 		_, err := Select(t.Context(), tc.tree, []string{tc.path})
 		if err == nil || err.Error() != tc.want {
