@@ -3,6 +3,7 @@ package exporter
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -15,7 +16,7 @@ import (
 // configJSON writes the image's configuration (OCI image-spec, config.md, with
 // docker's extensions). Its members are sorted by name, as the reference has
 // them, so that equal images get equal IDs whoever builds them.
-func configJSON(config dockerspec.DockerOCIImage, layers []layer.Packed) ([]byte, error) {
+func configJSON(config dockerspec.DockerOCIImage, layers []layer.Packed, more map[string]json.RawMessage) ([]byte, error) {
 	if config.OS == "" || config.Architecture == "" {
 		return nil, errors.New("the config has no operating system or no architecture")
 	}
@@ -39,6 +40,7 @@ func configJSON(config dockerspec.DockerOCIImage, layers []layer.Packed) ([]byte
 	if err := json.Unmarshal(data, &members); err != nil {
 		return nil, err
 	}
+	maps.Copy(members, more)
 	return json.Marshal(members)
 }
 

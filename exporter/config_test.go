@@ -137,3 +137,33 @@ func TestPackFitsHistory(t *testing.T) {
 		})
 	}
 }
+
+func TestPackAddsConfigMembers(t *testing.T) {
+	out := output(amd64, imported("1"))
+	out.ConfigMembers = map[string]json.RawMessage{"a.first": json.RawMessage(`{"x":1}`), "z.last": json.RawMessage(`2`)}
+	store := cachetest.NewMemory()
+	img := pack(t, newPool(t), store, exporter.PackOptions{}, out)
+	text := string(blobBytes(t, store, img.ConfigDesc))
+	if !strings.HasPrefix(text, `{"a.first":{"x":1},`) || !strings.HasSuffix(text, `,"z.last":2}`) {
+		t.Errorf("the configuration is %s", text)
+	}
+}
+
+// TestPackLayers packs layers as they are packed for an image.
+func TestPackLayers(t *testing.T) {
+	pool, store := newPool(t), cachetest.NewMemory()
+	layers := []snapshot.Layer{addLayer(t, pool, "own", time.Unix(1, 0), 2, 100), imported("1"), addLayer(t, pool, "own", time.Unix(1, 0), 2, 100)}
+	packed, err := exporter.PackLayers(t.Context(), layers, pool, store, exporter.PackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := pack(t, pool, store, exporter.PackOptions{}, output(amd64, layers...))
+	if len(packed) != len(img.Layers) {
+		t.Fatalf("%d layers, want %d", len(packed), len(img.Layers))
+	}
+	for i, l := range img.Layers {
+		if diff := cmp.Diff(l, snapshot.Layer{DiffID: packed[i].DiffID, Blob: &packed[i].Blob}); diff != "" {
+			t.Errorf("layer %d: %s", i, diff)
+		}
+	}
+}

@@ -30,6 +30,8 @@ type Output struct {
 	Layers []snapshot.Layer
 	// Annotations go into the manifest.
 	Annotations map[string]string
+	// ConfigMembers are added to the written Config: what its type does not know.
+	ConfigMembers map[string]json.RawMessage
 	// DescriptorAnnotations go into the index, beside the manifest's digest.
 	DescriptorAnnotations map[string]string
 }
@@ -133,7 +135,7 @@ func (p *packer) image(ctx context.Context, out Output, layers []layer.Packed) (
 	if platform.OS == "" && platform.Architecture == "" {
 		platform = out.Config.Platform
 	}
-	config, err := configJSON(out.Config, layers)
+	config, err := configJSON(out.Config, layers, out.ConfigMembers)
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("pack image for %s: %w", platformName(platform), err)
 	}

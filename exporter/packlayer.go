@@ -22,6 +22,26 @@ import (
 // keep all cores busy, and each needs its buffers.
 const maxPackJobs = 4
 
+// PackLayers is the part of [Pack] that packs layers, for what is no image: it
+// returns the compressed form of each of them, in the same order.
+func PackLayers(ctx context.Context, layers []snapshot.Layer, pool *layer.Pool, blobs Store, opt PackOptions) ([]layer.Packed, error) {
+	enc, err := newEncoder(opt.Compression, opt.Level)
+	if err != nil {
+		return nil, err
+	}
+	p := &packer{pool: pool, blobs: blobs, enc: enc, opt: opt}
+	packed, err := p.layers(ctx, []Output{{Layers: layers}})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]layer.Packed, len(layers))
+	for i, l := range layers {
+		all[i] = packed[keyOf(l)]
+		all[i].Blob = p.layerDescriptor(all[i].Blob)
+	}
+	return all, nil
+}
+
 // layerKey tells layers of several outputs apart.
 type layerKey struct {
 	id   snapshot.ID

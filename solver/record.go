@@ -1,6 +1,7 @@
 package solver
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"time"
@@ -28,6 +29,9 @@ type Record struct {
 	// Created is when the execution ended, Took how long it lasted.
 	Created time.Time     `json:"created"`
 	Took    time.Duration `json:"took"`
+	// Salt is set if the operation was executed although it was remembered; it
+	// tells Result.ID from that of the result before.
+	Salt string `json:"salt,omitempty"`
 }
 
 // RecordedInput is one input of a recorded operation.
@@ -36,6 +40,54 @@ type RecordedInput struct {
 	ID   digest.Digest `json:"id,omitempty"`   // its whole identity, unless it is live
 	// Read is what the operation reads of it, if not everything.
 	Read Identity `json:"read,omitzero"`
+}
+
+// Keys recomputes from what went into them the keys that r is recorded under: over
+// what the operation read, and over its whole inputs, which is empty if one of them
+// is live. Records that come from elsewhere are not believed to belong to a key,
+// but have these.
+func (r *Record) Keys() (narrow, whole cache.Key) {
+	read, all := make([]digest.Digest, len(r.Inputs)), make([]digest.Digest, len(r.Inputs))
+	live := false
+	for i, in := range r.Inputs {
+		read[i], all[i] = in.ID, in.ID
+		if in.Read.Digest != "" {
+			read[i] = in.Read.Digest
+		}
+		live = live || in.ID == ""
+	}
+	op := recordedOp{r.Op, r.Kind}
+	if narrow = KeyOf(op, read); live {
+		return narrow, ""
+	}
+	return narrow, KeyOf(op, all)
+}
+
+// Identity recomputes Result.ID.
+func (r *Record) Identity() digest.Digest {
+	narrow, _ := r.Keys()
+	if r.Salt != "" {
+		return salted(narrow, r.Salt)
+	}
+	return narrow
+}
+
+// Exact tells whether the recorded operation is, to the byte, the one that was
+// executed. It is not if that had bytes that are not UTF-8, and then [Record.Keys]
+// are not its keys.
+func (r *Record) Exact() bool { return !bytes.Contains(r.Op, []byte(`\ufffd`)) }
+
+// recordedOp is an operation as a record has it.
+type recordedOp struct {
+	json.RawMessage
+	name string
+}
+
+func (op recordedOp) kind() string { return op.name }
+
+// NewRecord returns a record of an operation's result, without what is for people.
+func NewRecord(kind string, op json.RawMessage) *Record {
+	return &Record{Version: keyVersion, Kind: kind, Op: op}
 }
 
 // DecodeRecord reads a record. One of another version is an error.
@@ -50,15 +102,34 @@ func DecodeRecord(data []byte) (*Record, error) {
 	return &r, nil
 }
 
+// Records is where records can be looked up; see [cache.Index].
+type Records interface {
+	Get(ctx context.Context, k cache.Key) ([]byte, error)
+}
+
 // lookup returns the usable record under k, or nil: an unreadable record, and
-// one whose layers are gone, were never there.
-func lookup(ctx context.Context, index cache.Index, w Worker, k cache.Key) *Record {
-	data, err := index.Get(ctx, k)
+// one whose layers are gone, were never there. What is only elsewhere is
+// remembered here.
+func (s *solve) lookup(ctx context.Context, k cache.Key) *Record {
+	if r := s.usable(ctx, s.opt.Index, k); r != nil {
+		return r
+	}
+	for _, from := range s.opt.Imports {
+		if r := s.usable(ctx, from, k); r != nil {
+			remember(ctx, s.opt.Index, k, r)
+			return r
+		}
+	}
+	return nil
+}
+
+func (s *solve) usable(ctx context.Context, from Records, k cache.Key) *Record {
+	data, err := from.Get(ctx, k)
 	if err != nil {
 		return nil
 	}
 	r, err := DecodeRecord(data)
-	if err != nil || !w.Has(ctx, r.Result) {
+	if err != nil || !s.worker.Has(ctx, r.Result) {
 		return nil
 	}
 	return r

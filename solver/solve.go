@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,11 @@ const attempts = 3
 // Options are a Solve's.
 type Options struct {
 	Index cache.Index
+	// Imports are asked, in this order, for what Index has no usable record of.
+	Imports []Records
+	// Solved, if set, is told of each node's record that was found or made. It is
+	// called from many goroutines at once.
+	Solved func(Solved)
 	// Jobs bounds the operations that execute at once; 0 is no bound.
 	Jobs int
 	// Lock excludes everybody else, in this process and others, who works on the
@@ -63,6 +69,12 @@ func Solve(ctx context.Context, g *Graph, roots []ID, w Worker, opt Options) ([]
 		results[i] = s.futures[id].result
 	}
 	return results, nil
+}
+
+// Solved is a node and its record, whose inputs are those of this node.
+type Solved struct {
+	Node   ID
+	Record *Record
 }
 
 type solve struct {
@@ -161,9 +173,9 @@ func (r *run) fetch(ctx context.Context, op Op) (Result, error) {
 func (r *run) find(ctx context.Context) (Result, error) {
 	whole, hasWhole := r.wholeKey()
 	if hasWhole && !r.task.Node.NoCache {
-		if rec := lookup(ctx, r.opt.Index, r.worker, whole); rec != nil {
+		if rec := r.lookup(ctx, whole); rec != nil {
 			r.emit(Event{Status: Cached})
-			return rec.Result, nil
+			return r.solved(rec), nil
 		}
 	}
 	read, err := r.worker.Narrow(ctx, r.task)
@@ -179,12 +191,12 @@ func (r *run) find(ctx context.Context) (Result, error) {
 	if !r.task.Node.NoCache {
 		// Also when whole and key are the same: another process may have
 		// executed the node while we waited for the lock.
-		if rec := lookup(ctx, r.opt.Index, r.worker, key); rec != nil {
+		if rec := r.lookup(ctx, key); rec != nil {
 			if hasWhole && whole != key {
 				remember(ctx, r.opt.Index, whole, rec)
 			}
 			r.emit(Event{Status: Cached})
-			return rec.Result, nil
+			return r.solved(rec), nil
 		}
 	}
 	rec, err := r.execute(ctx, key, read)
@@ -196,7 +208,25 @@ func (r *run) find(ctx context.Context) (Result, error) {
 		remember(ctx, r.opt.Index, whole, rec)
 	}
 	r.emit(Event{Status: Done})
-	return rec.Result, nil
+	return r.solved(rec), nil
+}
+
+// solved reports the record of the node, as it would be had the node been executed
+// now, and returns its result.
+func (r *run) solved(rec *Record) Result {
+	if r.opt.Solved == nil {
+		return rec.Result
+	}
+	now := *rec
+	now.Inputs = slices.Clone(rec.Inputs)
+	for i := range min(len(now.Inputs), len(r.task.Inputs)) {
+		now.Inputs[i].ID = ""
+		if in := r.task.Inputs[i]; !isLive(in) {
+			now.Inputs[i].ID = in.ID
+		}
+	}
+	r.opt.Solved(Solved{Node: r.id, Record: &now})
+	return rec.Result
 }
 
 func (r *run) execute(ctx context.Context, key cache.Key, read []Identity) (*Record, error) {
@@ -211,9 +241,10 @@ func (r *run) execute(ctx context.Context, key cache.Key, read []Identity) (*Rec
 	if err != nil {
 		return nil, err
 	}
-	id := key
+	id, salt := key, ""
 	if _, isRun := r.task.Node.Op.(Run); isRun && r.task.Node.NoCache {
-		id = salted(key, rand.Text())
+		salt = rand.Text()
+		id = salted(key, salt)
 	}
 	op, err := json.Marshal(r.task.Node.Op)
 	if err != nil {
@@ -223,7 +254,7 @@ func (r *run) execute(ctx context.Context, key cache.Key, read []Identity) (*Rec
 	rec := &Record{
 		Version: keyVersion, Result: Result{ID: id, Layers: layers},
 		Kind: r.task.Node.Op.kind(), Op: op, Name: r.task.Node.Name, Pos: r.task.Node.Pos,
-		Created: end.UTC(), Took: end.Sub(begin),
+		Created: end.UTC(), Took: end.Sub(begin), Salt: salt,
 	}
 	for i, in := range r.task.Inputs {
 		ri := RecordedInput{Name: r.graph.Nodes[r.task.Node.Inputs[i]].Name}

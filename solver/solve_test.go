@@ -445,3 +445,65 @@ func TestGraphRefusesForwardReferences(t *testing.T) {
 	var g Graph
 	g.Add(Node{Op: Run{}, Inputs: []ID{0}})
 }
+
+// A record from elsewhere is as good as one of ours, and ours once it was used.
+func TestSolveImports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &fakeWorker{content: map[string]string{"context": "one", "stage": "out"}, lost: map[snapshot.ID]bool{}}
+		build := func(index cache.Index, imports ...Records) (solved []Solved) {
+			var g Graph
+			made := sleep(&g, copyFrom(&g, scratch(&g), g.Add(Node{Op: Local{Name: "context"}}), "/src"), "make", "1s")
+			forced := g.Add(Node{Op: Run{Args: []string{"forced"}}, Inputs: []ID{made}, NoCache: len(imports) == 0})
+			end := copyFrom(&g, scratch(&g), forced, "/bin")
+			var mu sync.Mutex
+			opt := Options{Index: index, Imports: imports, Solved: func(s Solved) {
+				mu.Lock()
+				defer mu.Unlock()
+				solved = append(solved, s)
+			}}
+			if _, _, err := timed(t, &g, []ID{end}, w, opt); err != nil {
+				t.Fatal(err)
+			}
+			return solved
+		}
+		there := &memoryIndex{}
+		solved := build(there)
+		if len(solved) != 4 || len(w.executed) != 4 {
+			t.Fatalf("told of %d nodes, executed %q", len(solved), w.executed)
+		}
+		// Every key that was recorded can be told from the records alone.
+		keys := map[cache.Key]bool{}
+		for _, s := range solved {
+			narrow, whole := s.Record.Keys()
+			keys[narrow] = true
+			if whole != "" {
+				keys[whole] = true
+			}
+			if got := s.Record.Identity(); got != s.Record.Result.ID {
+				t.Errorf("%s: identity %s, want %s", s.Record.Name, got, s.Record.Result.ID)
+			}
+		}
+		for k := range there.m {
+			if !keys[k] {
+				t.Errorf("key %s of a record cannot be told", k)
+			}
+		}
+		if len(keys) != len(there.m) {
+			t.Errorf("%d keys, want %d", len(keys), len(there.m))
+		}
+
+		here := &memoryIndex{}
+		if again := build(here, &memoryIndex{}, there); len(again) != 4 || len(w.executed) != 4 {
+			t.Errorf("told of %d nodes, executed %q", len(again), w.executed[4:])
+		}
+		if build(here, &memoryIndex{}); len(w.executed) != 4 {
+			t.Errorf("what was imported is not remembered: executed %q", w.executed[4:])
+		}
+		// One whose layers are gone is a miss here, too.
+		w.lost["make 1s-2"] = true
+		build(&memoryIndex{}, there)
+		if diff := cmp.Diff([]string{"make 1s", "forced"}, w.executed[4:]); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
