@@ -79,11 +79,8 @@ func (l *lowering) settleEpoch(args []instructions.ArgCommand) {
 		value, _ = l.globals.Get(epochArg)
 	}
 	switch value {
-	case "":
-		return
-	case "context": // a local directory has no time of its own: as if it were unset
-		delete(l.opt.BuildArgs, epochArg)
-		l.globals = l.globals.without(epochArg)
+	case "", "context": // a local directory has no time of its own: as if it were unset
+		l.setEpoch("")
 		return
 	}
 	seconds, err := strconv.ParseInt(value, 10, 64)
@@ -93,6 +90,24 @@ func (l *lowering) settleEpoch(args []instructions.ArgCommand) {
 		return
 	}
 	l.epoch = &seconds
+	l.setEpoch(strconv.FormatInt(seconds, 10))
+}
+
+// setEpoch gives SOURCE_DATE_EPOCH its value wherever it was set; "" unsets it.
+func (l *lowering) setEpoch(value string) {
+	_, given := l.opt.BuildArgs[epochArg]
+	_, global := l.globals.Get(epochArg)
+	switch {
+	case value == "":
+		delete(l.opt.BuildArgs, epochArg)
+		l.globals = l.globals.without(epochArg)
+		return
+	case given:
+		l.opt.BuildArgs[epochArg] = value
+	}
+	if global {
+		l.globals = l.globals.with(epochArg, value)
+	}
 }
 
 // declaration is where key is declared before the first FROM, or just the file.
@@ -127,11 +142,11 @@ func (s *stage) lowerArg(c *instructions.ArgCommand) error {
 			value = &global
 		}
 		if value == nil {
-			s.args = s.args.with(arg.Key, "")
+			s.args = inPlace(s.args, arg.Key, "")
 			text = append(text, arg.Key)
 			continue
 		}
-		s.args = s.args.with(arg.Key, *value)
+		s.args = inPlace(s.args, arg.Key, *value)
 		if !hidden(arg.Key) {
 			s.env = s.env.with(arg.Key, *value)
 		}

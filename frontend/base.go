@@ -75,8 +75,17 @@ func (l *lowering) resolve(ctx context.Context, needed map[*stage]bool) {
 		s.image = cloneImage(s.found.Config)
 		s.image.Created = nil
 		s.image.RootFS = ocispec.RootFS{Type: "layers"}
-		s.checkBasePlatform()
+		if !s.bare() {
+			s.checkBasePlatform()
+		}
 	}
+}
+
+// bare tells whether the image that s is from has no layer, so that nothing in it
+// is for a platform.
+func (s *stage) bare() bool {
+	return len(s.found.Config.RootFS.DiffIDs) == 0 && !slices.ContainsFunc(s.found.Config.History,
+		func(h ocispec.History) bool { return !h.EmptyLayer })
 }
 
 // baseHint says what may be wrong with a base that was not found: often it was

@@ -69,10 +69,6 @@ func (l *lowering) checkCasing(stages []instructions.Stage) {
 	}
 }
 
-// imageName is a valid image reference, near enough for a warning.
-var imageName = pattern(`^(?:[a-zA-Z0-9.-]+(?::\d+)?/|\[[0-9a-fA-F:]+\](?::\d+)?/)?` +
-	`[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::\w[\w.-]{0,127})?(?:@[a-zA-Z][\w.+-]*:[0-9a-fA-F]{32,})?$`)
-
 // checkDefaultBases reports bases that make no sense unless arguments are given.
 func (l *lowering) checkDefaultBases(stages []instructions.Stage, args []instructions.ArgCommand, platform environ) {
 	defaults, err := l.globalArgs(platform, args, nil)
@@ -82,7 +78,7 @@ func (l *lowering) checkDefaultBases(stages []instructions.Stage, args []instruc
 	names := map[string]bool{}
 	for _, st := range stages {
 		ref, _, err := l.lex.ProcessWord(st.BaseName, defaults)
-		if err == nil && !imageName().MatchString(ref) && !names[strings.ToLower(ref)] {
+		if err == nil && checkImageName(ref) != nil && !names[strings.ToLower(ref)] {
 			l.lint.Run(&linter.RuleInvalidDefaultArgInFrom, st.Location,
 				linter.RuleInvalidDefaultArgInFrom.Format(st.BaseName))
 		}

@@ -23,7 +23,7 @@ func (s *stage) lowerEnv(c *instructions.EnvCommand) error {
 		s.checkDelimiter(kv, c)
 		s.checkSecret("ENV", kv.Key, c)
 		s.env = s.env.with(kv.Key, kv.Value)
-		s.image.Config.Env = environ(s.image.Config.Env).with(kv.Key, kv.Value)
+		s.image.Config.Env = inPlace(s.image.Config.Env, kv.Key, kv.Value)
 		text += " " + kv.String()
 	}
 	s.commit(text, EmptyLayer)
@@ -135,13 +135,17 @@ func (s *stage) lowerVolume(c *instructions.VolumeCommand) error {
 	return nil
 }
 
+// signalAliases are names of signals that have another one, too.
+func signalAliases() []string { return []string{"CLD", "IOT", "POLL"} }
+
 // realtime are the signals that have no name of their own.
 var realtime = pattern(`^RT(MIN|MIN\+([1-9]|1[0-5])|MAX|MAX-([1-9]|1[0-4]))$`)
 
 func (s *stage) lowerStopSignal(c *instructions.StopSignalCommand) error {
 	name := strings.TrimPrefix(strings.ToUpper(c.Signal), "SIG")
 	number, err := strconv.Atoi(c.Signal)
-	if err != nil && unix.SignalNum("SIG"+name) == 0 && !realtime().MatchString(name) || err == nil && number == 0 {
+	known := unix.SignalNum("SIG"+name) != 0 || realtime().MatchString(name) || slices.Contains(signalAliases(), name)
+	if err != nil && !known || err == nil && number == 0 {
 		return wrong("give a name such as SIGTERM, or a number", "invalid signal: %s", c.Signal)
 	}
 	s.image.Config.StopSignal = c.Signal
@@ -159,9 +163,11 @@ func (s *stage) lowerShell(c *instructions.ShellCommand) error {
 // if it is not there.
 func (s *stage) lowerWorkdir(c *instructions.WorkdirCommand, st step) error {
 	s.checkWorkdir(c)
-	dir := absolute(s.workdir(), c.Path)
-	s.image.Config.WorkingDir = dir
-	if path.Clean(dir) == "/" {
+	dir, err := s.enter(c.Path)
+	if err != nil {
+		return err
+	}
+	if dir == "/" {
 		s.counted++
 		s.commit("WORKDIR "+dir, EmptyLayer)
 		return nil

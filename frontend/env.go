@@ -27,12 +27,11 @@ func (e environ) Keys() []string {
 	return keys
 }
 
-// with returns e with key set to value, in its old place if it had one.
+// with returns e with key set to value, as the last one: processes get their
+// variables in the order in which they were set last.
 func (e environ) with(key, value string) environ {
 	if i := e.index(key); i >= 0 {
-		e = slices.Clone(e)
-		e[i] = key + "=" + value
-		return e
+		e = slices.Delete(slices.Clone(e), i, i+1)
 	}
 	return append(slices.Clip(e), key+"="+value)
 }
@@ -52,8 +51,24 @@ func (e environ) without(key string) environ {
 	return slices.DeleteFunc(slices.Clone(e), func(v string) bool { return strings.HasPrefix(v, key+"=") })
 }
 
-func (e environ) index(key string) int {
-	return slices.IndexFunc(e, func(v string) bool {
-		return len(v) > len(key) && v[len(key)] == '=' && v[:len(key)] == key
+func (e environ) index(key string) int { return indexOf(e, key) }
+
+// inPlace returns vars, the environment of an image, with key set to value in its
+// old place if it had one. Such variables may lack the "=" or be there twice.
+func inPlace(vars []string, key, value string) []string {
+	i := indexOf(vars, key)
+	if i < 0 {
+		return append(slices.Clip(vars), key+"="+value)
+	}
+	vars = slices.Clone(vars)
+	vars[i] = key + "=" + value
+	return vars
+}
+
+// indexOf returns the position of the first of vars that sets key, or -1.
+func indexOf(vars []string, key string) int {
+	return slices.IndexFunc(vars, func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return name == key
 	})
 }

@@ -111,9 +111,9 @@ func portRange(s string) (first, last int, err error) {
 }
 
 func portNumber(s string) (int, error) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil {
+	n, err := strconv.Atoi(s) // which takes a sign, as the reference does
+	if err != nil || n < 0 || n > 65535 {
 		return 0, fmt.Errorf("%q is not a number from 0 to 65535", s)
 	}
-	return int(n), nil
+	return n, nil
 }

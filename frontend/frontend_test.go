@@ -69,17 +69,17 @@ func TestAcceptSyntax(t *testing.T) {
 
 func TestEnviron(t *testing.T) {
 	e := environ{"A=0"}.merge([]string{"A=1", "B", "A=2", "C=x=y"})
-	if diff := cmp.Diff(environ{"A=2", "B=", "C=x=y"}, e); diff != "" {
+	if diff := cmp.Diff(environ{"B=", "A=2", "C=x=y"}, e); diff != "" {
 		t.Error(diff)
 	}
 	other := e.with("B", "3").with("D", "4")
-	if diff := cmp.Diff(environ{"A=2", "B=", "C=x=y"}, e); diff != "" {
+	if diff := cmp.Diff(environ{"B=", "A=2", "C=x=y"}, e); diff != "" {
 		t.Errorf("with changed its receiver:\n%s", diff)
 	}
-	if diff := cmp.Diff(environ{"A=2", "B=3", "C=x=y", "D=4"}, other); diff != "" {
+	if diff := cmp.Diff(environ{"A=2", "C=x=y", "B=3", "D=4"}, other); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"A", "B", "C"}, e.Keys()); diff != "" {
+	if diff := cmp.Diff([]string{"B", "A", "C"}, e.Keys()); diff != "" {
 		t.Error(diff)
 	}
 	if v, ok := e.Get("C"); v != "x=y" || !ok {
@@ -87,6 +87,14 @@ func TestEnviron(t *testing.T) {
 	}
 	if _, ok := e.Get(""); ok {
 		t.Error("the empty key is set")
+	}
+	image := []string{"B", "A=1", "A=2"}
+	if diff := cmp.Diff([]string{"B=3", "A=4", "A=2", "C=5"},
+		inPlace(inPlace(inPlace(image, "B", "3"), "A", "4"), "C", "5")); diff != "" {
+		t.Error(diff)
+	}
+	if image[0] != "B" {
+		t.Error("inPlace changed its argument")
 	}
 }
 

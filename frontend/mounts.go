@@ -124,6 +124,9 @@ func (s *stage) nothing() solver.ID {
 
 // readFrom returns the tree of another stage, called name, for s to read.
 func (s *stage) readFrom(from *stage, name string) (solver.ID, error) {
+	if from == s { // only a trigger can name its own stage; others make a circle
+		return s.root, nil
+	}
 	if from.failed {
 		return 0, errFailed
 	}

@@ -62,12 +62,24 @@ func (l *lowering) plan(target string) *stage {
 	if alone {
 		l.stages[0].label = ""
 	}
+	l.checkNames()
 	l.rejectCircles()
 	s, err := l.find(target)
 	if err != nil {
 		l.fail(solver.Pos{File: l.file.Name}, err)
 	}
 	return s
+}
+
+// checkNames looks at the names of all images, also of those that nobody needs.
+func (l *lowering) checkNames() {
+	for _, s := range slices.Concat(l.stages, l.images) {
+		if s.base == nil && s.ref != scratch {
+			if err := checkImageName(s.ref); err != nil {
+				l.fail(s.pos, err)
+			}
+		}
+	}
 }
 
 // planArgs settles the global arguments.
@@ -149,7 +161,7 @@ func (l *lowering) find(name string) (*stage, error) {
 	if s, ok := l.names[strings.ToLower(name)]; ok {
 		return s, nil
 	}
-	if i, err := strconv.Atoi(name); err == nil && i >= 0 && i < len(l.stages) {
+	if i, err := strconv.Atoi(name); err == nil && i >= 0 && i < len(l.stages) && strconv.Itoa(i) == name {
 		return l.stages[i], nil
 	}
 	hint := didYouMean(name, l.stageNames(), false)

@@ -51,7 +51,10 @@ func ParsePlatform(s string) (ocispec.Platform, error) {
 func NormalizePlatform(p ocispec.Platform) ocispec.Platform {
 	p.OS = strings.ToLower(p.OS)
 	p.Architecture, p.Variant = strings.ToLower(p.Architecture), strings.ToLower(p.Variant)
-	if p.OS == "macos" {
+	switch p.OS {
+	case "":
+		p.OS = runtime.GOOS
+	case "macos":
 		p.OS = "darwin"
 	}
 	switch p.Architecture {

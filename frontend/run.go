@@ -83,6 +83,9 @@ func (s *stage) command(c *instructions.RunCommand) (args []string, files []solv
 	if c.PrependShell {
 		args = s.withShell(args)
 	}
+	if len(args) == 0 {
+		return nil, nil, "", wrong("", "there is no command to run")
+	}
 	return args, files, note, nil
 }
 

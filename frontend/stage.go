@@ -11,6 +11,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
+	"github.com/moby/buildkit/util/system"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -82,7 +83,10 @@ func (s *stage) lower() {
 	if s.base == nil {
 		s.root = s.baseNode()
 	}
-	s.inherit()
+	if err := s.inherit(); err != nil {
+		s.l.fail(s.pos, err)
+		return
+	}
 	for _, st := range s.steps {
 		if err := s.step(st); err != nil {
 			s.l.fail(s.l.pos(st.Location()), err)
@@ -92,15 +96,18 @@ func (s *stage) lower() {
 }
 
 // inherit takes what the image's configuration says about the instructions to come.
-func (s *stage) inherit() {
-	img := environ(s.image.Config.Env)
-	if _, ok := img.Get("PATH"); !ok && s.platform.OS != "windows" {
-		s.image.Config.Env = img.with("PATH", defaultPath)
+func (s *stage) inherit() error {
+	if indexOf(s.image.Config.Env, "PATH") < 0 && s.platform.OS != "windows" {
+		s.image.Config.Env = inPlace(s.image.Config.Env, "PATH", defaultPath)
 	}
 	s.env = s.env.merge(s.image.Config.Env)
 	if dir := s.image.Config.WorkingDir; dir != "" {
-		s.image.Config.WorkingDir = absolute("/", dir)
+		// Of an image whose directory is relative, which none should have, it is
+		// relative to itself: the reference enters it like a WORKDIR.
+		_, err := s.enter(dir)
+		return err
 	}
+	return nil
 }
 
 // numbered counts the nodes that get a number in their name.
@@ -287,9 +294,20 @@ func absolute(dir, p string) string {
 // workdir is where relative paths begin.
 func (s *stage) workdir() string {
 	if dir := s.image.Config.WorkingDir; dir != "" {
-		return dir
+		return system.ToSlash(dir, s.platform.OS)
 	}
 	return "/"
+}
+
+// enter changes the image's directory to p and returns it, with slashes on any
+// operating system.
+func (s *stage) enter(p string) (string, error) {
+	dir, err := system.NormalizeWorkdir(s.image.Config.WorkingDir, p, s.platform.OS)
+	if err != nil {
+		return "", fmt.Errorf("%q cannot be the working directory: %w", p, err)
+	}
+	s.image.Config.WorkingDir = dir
+	return system.ToSlash(dir, s.platform.OS), nil
 }
 
 func cloneImage(img dockerspec.DockerOCIImage) dockerspec.DockerOCIImage {
