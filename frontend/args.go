@@ -54,21 +54,28 @@ func platformArgs(build, target ocispec.Platform, stage string, given map[string
 
 // globalArgs adds the ARGs before the first FROM, each of which sees those
 // before it, to e. given wins over their defaults.
-func (l *lowering) globalArgs(e environ, args []instructions.ArgCommand, given map[string]string) (environ, error) {
+func (l *lowering) globalArgs(e environ, args []instructions.ArgCommand, given map[string]string) (environ, map[string]wantedArg, error) {
+	wanted := map[string]wantedArg{}
 	for _, c := range args {
 		for _, arg := range c.Args {
+			value := arg.Value
+			var from map[string]struct{}
 			if v, ok := given[arg.Key]; ok {
-				e = e.with(arg.Key, v)
-			} else if arg.Value != nil {
-				v, _, err := l.lex.ProcessWord(*arg.Value, e)
+				value = &v
+			} else if value != nil {
+				word, err := l.lex.ProcessWordWithMatches(*value, e)
 				if err != nil {
-					return nil, at(l.pos(c.Location()), err)
+					return nil, nil, at(l.pos(c.Location()), err)
 				}
-				e = e.with(arg.Key, v)
+				value, from = &word.Result, word.Matched
 			}
+			if value != nil {
+				e = e.with(arg.Key, *value)
+			}
+			wishGlobal(wanted, arg, value, from, l.pos(c.Location()))
 		}
 	}
-	return e, nil
+	return e, wanted, nil
 }
 
 // settleEpoch takes SOURCE_DATE_EPOCH from the build arguments or the global
@@ -129,7 +136,7 @@ func (s *stage) lowerArg(c *instructions.ArgCommand) error {
 	for _, arg := range c.Args {
 		s.checkSecret("ARG", arg.Key, c)
 		s.l.declared[arg.Key] = true
-		value := arg.Value
+		value, inherited := arg.Value, false
 		if given, ok := s.l.opt.BuildArgs[arg.Key]; ok {
 			value = &given
 		} else if value != nil {
@@ -139,8 +146,9 @@ func (s *stage) lowerArg(c *instructions.ArgCommand) error {
 			}
 			value = &v
 		} else if global, ok := s.l.globals.Get(arg.Key); ok {
-			value = &global
+			value, inherited = &global, true
 		}
+		s.wishArg(arg, value, inherited, s.l.pos(c.Location()))
 		if value == nil {
 			s.args = inPlace(s.args, arg.Key, "")
 			text = append(text, arg.Key)

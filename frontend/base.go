@@ -46,7 +46,7 @@ func (b *bases) get(ctx context.Context, ref string, p ocispec.Platform) (Base, 
 func (l *lowering) resolve(ctx context.Context, needed map[*stage]bool) {
 	var wait sync.WaitGroup
 	var asked []*stage
-	for _, s := range slices.Concat(l.images, l.stages) {
+	for _, s := range slices.Concat(l.stages, l.images) {
 		if !needed[s] || s.base != nil || s.resolved {
 			continue
 		}

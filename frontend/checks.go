@@ -1,203 +1,132 @@
 package frontend
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
-	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
-	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	"github.com/moby/buildkit/util/suggest"
-
-	"lamina/solver"
 )
 
-// The checks of the reference's linter that need the meaning of a Dockerfile;
-// those of its syntax alone are the parser's.
+// The checks are the rules of the reference's linter, in its words, and found in
+// its order. Those of a single instruction's syntax are in its parser; here and in
+// the other files called checks are those that need a meaning.
 
-// checkFile checks what is seen by looking at the whole file.
-func (l *lowering) checkFile(stages []instructions.Stage) {
-	for _, w := range l.file.warnings {
-		l.lint.Run(&linter.RuleNoEmptyContinuation, []parser.Range{*w.Location}, linter.RuleNoEmptyContinuation.Format())
-	}
-	seen := map[string]bool{}
-	for _, st := range stages {
-		if st.Name == "context" || st.Name == scratch {
-			l.lint.Run(&linter.RuleReservedStageName, st.Location, linter.RuleReservedStageName.Format(st.Name))
-		}
-		if st.Name != "" && seen[st.Name] {
-			l.lint.Run(&linter.RuleDuplicateStageName, st.Location, linter.RuleDuplicateStageName.Format(st.Name))
-		}
-		seen[st.Name] = true
-	}
-	l.checkCasing(stages)
+// findings is what the checks have found so far, and what they are to look for.
+type findings struct {
+	config *linter.Config
+	// asked is who asked for findings to be errors, if anybody did.
+	asked string
+	// everyStage has stages checked that no target needs.
+	everyStage bool
+	// quiet finds nothing: another platform's lowering has said it all.
+	quiet    bool
+	warnings []Warning
+	earlier  map[Warning]bool // those that another target has, too
 }
 
-// checkCasing reports keywords that are not written as most others are.
-func (l *lowering) checkCasing(stages []instructions.Stage) {
-	type keyword struct {
-		text  string
-		lines []parser.Range
+// configureChecks reads the file's "# check=" or the build argument in its place.
+func (w *work) configureChecks() error {
+	const arg = "BUILDKIT_DOCKERFILE_CHECK"
+	option, _, lines, _ := parser.ParseDirective("check", w.file.Source)
+	w.asked = `the "# check=" line`
+	given, ok := w.opt.BuildArgs[arg]
+	if ok {
+		option, lines, w.asked = given, nil, arg
 	}
-	var all []keyword
-	for _, st := range stages {
-		all = append(all, keyword{st.OrigCmd, st.Location})
-		for _, c := range st.Commands {
-			all = append(all, keyword{c.Name(), c.Location()})
-		}
-	}
-	lower, upper := 0, 0
-	for _, k := range all {
-		switch k.text {
-		case strings.ToLower(k.text):
-			lower++
-		case strings.ToUpper(k.text):
-			upper++
-		}
-	}
-	want, casing := strings.ToUpper, "uppercase"
-	if lower > upper {
-		want, casing = strings.ToLower, "lowercase"
-	}
-	for _, k := range all {
-		if k.text != want(k.text) {
-			l.lint.Run(&linter.RuleConsistentInstructionCasing, k.lines,
-				linter.RuleConsistentInstructionCasing.Format(k.text, casing))
-		}
-	}
-}
-
-// checkDefaultBases reports bases that make no sense unless arguments are given.
-func (l *lowering) checkDefaultBases(stages []instructions.Stage, args []instructions.ArgCommand, platform environ) {
-	defaults, err := l.globalArgs(platform, args, nil)
+	config, err := linter.ParseLintOptions(option)
 	if err != nil {
-		return // the build fails for it, unless an argument is given
-	}
-	names := map[string]bool{}
-	for _, st := range stages {
-		ref, _, err := l.lex.ProcessWord(st.BaseName, defaults)
-		if err == nil && checkImageName(ref) != nil && !names[strings.ToLower(ref)] {
-			l.lint.Run(&linter.RuleInvalidDefaultArgInFrom, st.Location,
-				linter.RuleInvalidDefaultArgInFrom.Format(st.BaseName))
+		e := wrong("write it as skip=RULE,RULE;error=true;experimental=all", "%v", err)
+		if ok {
+			e.Text = arg + ": " + e.Text
+		} else {
+			e.Pos = position(w.file.Name, lines)
 		}
-		names[st.Name] = true
+		return e
 	}
+	config.Warn = w.warn
+	w.config = config
+	return nil
 }
 
-// checkFromArgs reports variables in a FROM that nothing declares.
-func (s *stage) checkFromArgs(unknown map[string]struct{}, lines []parser.Range) {
-	options := append(slices.Sorted(maps.Keys(s.l.declared)), s.l.globals.Keys()...)
-	for _, name := range slices.Sorted(maps.Keys(unknown)) {
-		if s.l.declared[name] {
-			continue
-		}
-		match, _ := suggest.Search(name, options, true)
-		s.lint.Run(&linter.RuleUndefinedArgInFrom, lines, linter.RuleUndefinedArgInFrom.Format(name, match))
+// newLinter returns what the checks of one more target report to.
+func (w *work) newLinter() *linter.Linter {
+	if w.quiet {
+		return silent()
 	}
+	w.earlier = map[Warning]bool{}
+	for _, warning := range w.warnings {
+		w.earlier[warning] = true
+	}
+	return linter.New(w.config)
 }
 
-// checkPlatformFlag reports a --platform that is the default, or always the same.
-func (s *stage) checkPlatformFlag(st instructions.Stage, word shell.ProcessWordResult) {
-	if len(word.Matched) == 0 && len(word.Unmatched) == 0 {
-		p, err := ParsePlatform(word.Result)
-		if err == nil && !strings.Contains(st.Name, p.OS) && !strings.Contains(st.Name, p.Architecture) {
-			s.lint.Run(&linter.RuleFromPlatformFlagConstDisallowed, st.Location,
-				linter.RuleFromPlatformFlagConstDisallowed.Format(word.Result))
-		}
-		return
-	}
-	target, _ := s.l.globals.Get("TARGETPLATFORM")
-	if _, ok := word.Matched["TARGETPLATFORM"]; ok && len(word.Matched) == 1 && len(word.Unmatched) == 0 && word.Result == target {
-		s.lint.Run(&linter.RuleRedundantTargetPlatform, st.Location, linter.RuleRedundantTargetPlatform.Format(st.Platform))
-	}
-}
-
-// checkBasePlatform reports an image that is for another platform than asked for.
-func (s *stage) checkBasePlatform() {
-	got, want := NormalizePlatform(s.image.Platform), s.platform
-	if got.OS == want.OS && got.Architecture == want.Architecture {
-		return
-	}
-	s.lint.Run(&linter.RuleInvalidBaseImagePlatform, lines(s.pos),
-		linter.RuleInvalidBaseImagePlatform.Format(s.ref, FormatPlatform(want), FormatPlatform(got)))
-}
-
-// checkVariables reports variables of c that are not set.
-func (s *stage) checkVariables(unknown map[string]struct{}, c instructions.Command) {
-	for _, name := range slices.Sorted(maps.Keys(unknown)) {
-		if _, declared := s.args.Get(name); declared || hidden(name) {
-			continue
-		}
-		match, _ := suggest.Search(name, s.env.Keys(), true)
-		s.lint.Run(&linter.RuleUndefinedVar, c.Location(), linter.RuleUndefinedVar.Format(name, match))
-	}
-}
-
-func (s *stage) checkDelimiter(kv instructions.KeyValuePair, c instructions.Command) {
-	if kv.NoDelim {
-		s.lint.Run(&linter.RuleLegacyKeyValueFormat, c.Location(), linter.RuleLegacyKeyValueFormat.Format(c.Name()))
-	}
-}
-
-// secretName and publicName tell names of secrets from those that only look so.
-var (
-	secretName = pattern(`(?i)(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)`)
-	publicName = pattern(`(?i)(?:_|^)(?:public|file|version)(?:_|$)`)
-)
-
-func (s *stage) checkSecret(keyword, name string, c instructions.Command) {
-	if secretName().MatchString(name) && !publicName().MatchString(name) {
-		s.lint.Run(&linter.RuleSecretsUsedInArgOrEnv, c.Location(), linter.RuleSecretsUsedInArgOrEnv.Format(keyword, name))
-	}
-}
-
-// checkWorkdir reports a relative directory whose meaning depends on the base.
-func (s *stage) checkWorkdir(c *instructions.WorkdirCommand) {
-	if !s.workdirSet && !strings.HasPrefix(c.Path, "/") {
-		s.lint.Run(&linter.RuleWorkdirRelativePath, c.Location(), linter.RuleWorkdirRelativePath.Format(c.Path))
-	}
-	s.workdirSet = true
-}
-
-// checkOnce reports the earlier one of two instructions of which only the last
-// one counts.
-func (s *stage) checkOnce(c instructions.Command) {
-	key := strings.ToLower(c.Name())
-	if earlier, ok := s.once[key]; ok {
-		s.lint.Run(&linter.RuleMultipleInstructionsDisallowed, earlier,
-			linter.RuleMultipleInstructionsDisallowed.Format(c.Name()))
-	}
-	s.once[key] = c.Location()
-}
-
-// warnUnusedArgs reports build arguments that do nothing.
-func (w *work) warnUnusedArgs() {
-	pos := solver.Pos{File: w.file.Name}
-	for _, name := range slices.Sorted(maps.Keys(w.opt.BuildArgs)) {
-		warning := Warning{Pos: pos, Rule: "UnusedBuildArg"}
-		switch {
-		case name == "BUILDKIT_SYNTAX", name == "BUILDKIT_SANDBOX_HOSTNAME", name == "BUILDKIT_CACHE_MOUNT_NS",
-			name == "BUILDKIT_DOCKERFILE_CHECK":
-			continue
-		case w.declared[name]:
-			continue
-		case strings.HasPrefix(name, "BUILDKIT_"):
-			warning.Text = "build argument " + name + " has no effect here"
-		case predefined(name):
-			continue
-		default:
-			warning.Text = "build argument " + name + " was not consumed: no ARG declares it"
-			if match, ok := suggest.Search(name, slices.Sorted(maps.Keys(w.declared)), true); ok {
-				warning.Text += " (did you mean " + match + "?)"
-			}
-		}
+// warn records a finding. What is found after an error may be its consequence.
+func (w *work) warn(rule, description, url, text string, lines []parser.Range) {
+	warning := Warning{Pos: position(w.file.Name, lines), Rule: rule, Description: description, Text: text, URL: url}
+	if len(w.errors) == 0 && !w.earlier[warning] {
 		w.warnings = append(w.warnings, warning)
 	}
 }
 
-// lines converts a position to what the linter wants.
-func lines(pos solver.Pos) []parser.Range {
-	return []parser.Range{{Start: parser.Position{Line: pos.First}, End: parser.Position{Line: pos.Last}}}
+// finish makes errors of findings if that was asked for.
+func (w *work) finish() {
+	if !w.config.ReturnAsError || len(w.errors) > 0 {
+		return
+	}
+	for i, warning := range w.warnings {
+		hint := ""
+		if i == len(w.warnings)-1 {
+			hint = "findings are errors because " + w.asked + " says error=true"
+		}
+		w.errors.add(warning.Pos, wrong(hint, "%s: %s", warning.Rule, warning.Text))
+	}
+}
+
+// notes are about what does nothing: build arguments that no ARG declares, and
+// names of checks that there are not.
+func (w *work) notes() []string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(w.opt.BuildArgs)) {
+		switch {
+		case name == "BUILDKIT_SYNTAX", name == "BUILDKIT_SANDBOX_HOSTNAME", name == "BUILDKIT_CACHE_MOUNT_NS",
+			name == "BUILDKIT_DOCKERFILE_CHECK":
+		case w.declared[name]:
+		case strings.HasPrefix(name, "BUILDKIT_"):
+			all = append(all, "build argument "+name+" has no effect here")
+		case predefined(name):
+		default:
+			note := "build argument " + name + " was not consumed: no ARG declares it"
+			if match, ok := suggest.Search(name, slices.Sorted(maps.Keys(w.declared)), true); ok {
+				note += " (did you mean " + match + "?)"
+			}
+			all = append(all, note)
+		}
+	}
+	for _, name := range slices.Concat(w.config.SkipRules, w.config.ExperimentalRules) {
+		if name == "" || slices.Contains(ruleNames(), name) {
+			continue
+		}
+		note := fmt.Sprintf("there is no check called %s", name)
+		if match, ok := suggest.Search(name, ruleNames(), false); ok {
+			note += " (did you mean " + match + "?)"
+		}
+		all = append(all, note)
+	}
+	return all
+}
+
+// ruleNames are the names of all checks.
+func ruleNames() []string {
+	return []string{
+		"ConsistentInstructionCasing", "CopyIgnoredFile", "DuplicateStageName", "ExposeInvalidFormat",
+		"ExposeProtoCasing", "FromAsCasing", "FromPlatformFlagConstDisallowed", "InvalidBaseImagePlatform",
+		"InvalidDefaultArgInFrom", "InvalidDefinitionDescription", "JSONArgsRecommended", "LegacyKeyValueFormat",
+		"MaintainerDeprecated", "MultipleInstructionsDisallowed", "NoEmptyContinuation", "RedundantTargetPlatform",
+		"ReservedStageName", "SecretsUsedInArgOrEnv", "StageNameCasing", "UndefinedArgInFrom", "UndefinedVar",
+		"WorkdirRelativePath",
+	}
 }

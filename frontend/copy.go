@@ -116,6 +116,9 @@ func (s *stage) transfer(t transfer, name string, st step) error {
 			last = -1
 			continue
 		}
+		if len(st.sources) == 0 {
+			s.checkSource(src, st)
+		}
 		if last < 0 {
 			tree, err := t.from()
 			if err != nil {

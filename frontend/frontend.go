@@ -69,6 +69,10 @@ type Options struct {
 	ShmSize  int64    // bytes; 0 is the default
 	Ulimits  []string // "name=soft[:hard]"
 
+	// Ignored tells whether the ignore file excludes a path of the build context
+	// as an instruction names it, for the check CopyIgnoredFile. Nil: nothing.
+	Ignored func(source string) bool
+
 	// Epoch is SOURCE_DATE_EPOCH in Unix seconds, unless BuildArgs has it.
 	Epoch *int64
 }
@@ -77,8 +81,11 @@ type Options struct {
 type Build struct {
 	Graph *solver.Graph
 	// Targets are in the order of Options.Targets and, within one, Options.Platforms.
-	Targets  []Target
+	Targets []Target
+	// Warnings are what the checks found, in the order in which they did.
 	Warnings []Warning
+	// Notes say what else of the build's options or the file has no effect.
+	Notes []string
 	// Epoch is the SOURCE_DATE_EPOCH in force, from wherever it came.
 	Epoch *int64
 }
@@ -111,10 +118,11 @@ type History struct {
 // Warning is something legal that is probably not meant.
 type Warning struct {
 	Pos solver.Pos
-	// Rule is the name of the check, "UndefinedVar"; URL explains it.
-	Rule string
+	// Rule is the name of the check, "UndefinedVar", Description what it is
+	// about, and URL a page that explains it, if there is one.
+	Rule, Description, URL string
+	// Text is what is wrong here.
 	Text string
-	URL  string
 }
 
 // Lower says what has to be done to build the targets of f.
@@ -122,26 +130,21 @@ type Warning struct {
 // An error is a context's, or an [ErrorList] with everything that is wrong in
 // the stages that the targets need.
 func Lower(ctx context.Context, f *File, r Resolver, opt Options) (*Build, error) {
-	opt = opt.withDefaults()
-	w := &work{
-		file:  f,
-		opt:   opt,
-		graph: &solver.Graph{},
-		bases: newBases(r),
-		seen:  map[Warning]bool{},
-	}
+	w := newWork(f, r, opt)
 	if err := w.prepare(); err != nil {
 		return nil, w.errors.add(solver.Pos{File: f.Name}, err).sorted()
 	}
 	build := &Build{Graph: w.graph}
-	for _, name := range opt.Targets {
-		for _, p := range opt.platforms() {
-			t, err := w.lower(ctx, name, p)
+	for _, name := range w.opt.Targets {
+		for i, p := range w.opt.platforms() {
+			w.quiet = i > 0
+			l := w.newLowering(p)
+			target := l.lower(ctx, name)
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
-			if err == nil {
-				build.Targets = append(build.Targets, t)
+			if target != nil {
+				build.Targets = append(build.Targets, l.result(target))
 			}
 		}
 	}
@@ -149,6 +152,6 @@ func Lower(ctx context.Context, f *File, r Resolver, opt Options) (*Build, error
 	if len(w.errors) > 0 {
 		return nil, w.errors.sorted()
 	}
-	build.Warnings, build.Epoch = w.warnings, w.epoch
+	build.Warnings, build.Notes, build.Epoch = w.warnings, w.notes(), w.epoch
 	return build, nil
 }

@@ -279,6 +279,9 @@ func describe(t *testing.T, b *Build) string {
 		}
 		fmt.Fprintf(&w, "warning: line %d: %s: %s\n", warning.Pos.First, warning.Rule, warning.Text)
 	}
+	for _, note := range b.Notes {
+		fmt.Fprintf(&w, "\nnote: %s\n", note)
+	}
 	return w.String()
 }
 

@@ -1,7 +1,6 @@
 package frontend
 
 import (
-	"cmp"
 	"fmt"
 	"path"
 
@@ -17,6 +16,7 @@ const contextName = "context"
 func (s *stage) mounts(c *instructions.RunCommand, st step, inputs []solver.ID) ([]solver.RunMount, []solver.ID, error) {
 	var all []solver.RunMount
 	for i, m := range instructions.GetMounts(c) {
+		s.wishMount(m, s.l.pos(c.Location()))
 		var from *stage
 		if i < len(st.sources) && m.From != "" {
 			from = st.sources[i]
@@ -140,7 +140,7 @@ func (s *stage) readFrom(from *stage, name string) (solver.ID, error) {
 // secretMount returns the mount of a secret, of which the parser has seen to it
 // that it has an id, a source or a target.
 func (s *stage) secretMount(m *instructions.Mount) solver.RunMount {
-	id := cmp.Or(m.Source, m.CacheID, path.Base(m.Target))
+	id := secretID(m)
 	mount := solver.RunMount{
 		Type:     solver.MountSecret,
 		SecretID: id,

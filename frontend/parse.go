@@ -31,19 +31,12 @@ type File struct {
 // [ErrorList] with every instruction that is wrong.
 func Parse(name string, src []byte) (*File, error) {
 	var errs ErrorList
-	if _, syntax, lines, ok := parser.DetectSyntax(src); ok {
-		if err := acceptSyntax(syntax); err != nil {
-			return nil, errs.add(position(name, lines), err)
-		}
-	}
-	res, err := parser.Parse(bytes.NewReader(src))
+	f, err := read(name, src)
 	if err != nil {
-		return nil, errs.add(solver.Pos{File: name}, parserError(name, err))
+		return nil, errs.add(solver.Pos{File: name}, err)
 	}
-	f := &File{Name: name, Source: src, tree: res.AST, escape: res.EscapeToken, warnings: res.Warnings}
-
 	stages := 0
-	for _, n := range res.AST.Children {
+	for _, n := range f.tree.Children {
 		pos := position(name, n.Location())
 		cmd, err := instructions.ParseInstructionWithLinter(n, silent())
 		if err != nil {
@@ -58,13 +51,31 @@ func Parse(name string, src []byte) (*File, error) {
 		}
 	}
 	if stages == 0 && len(errs) == 0 {
-		errs.add(solver.Pos{File: name}, wrong("a Dockerfile needs a FROM: \"FROM scratch\" starts from nothing",
-			"there is no stage to build"))
+		errs.add(solver.Pos{File: name}, noStage())
 	}
 	if len(errs) > 0 {
 		return nil, errs.sorted()
 	}
 	return f, nil
+}
+
+func noStage() *Error {
+	return wrong("a Dockerfile needs a FROM: \"FROM scratch\" starts from nothing", "there is no stage to build")
+}
+
+// read reads src as a list of instructions, of which it does not yet know
+// whether they are right. An error is an [*Error] with its place.
+func read(name string, src []byte) (*File, error) {
+	if _, syntax, lines, ok := parser.DetectSyntax(src); ok {
+		if err := acceptSyntax(syntax); err != nil {
+			return nil, at(position(name, lines), err)
+		}
+	}
+	res, err := parser.Parse(bytes.NewReader(src))
+	if err != nil {
+		return nil, parserError(name, err)
+	}
+	return &File{Name: name, Source: src, tree: res.AST, escape: res.EscapeToken, warnings: res.Warnings}, nil
 }
 
 // parserError is err with its line, which the parser counts from 0 in directives.

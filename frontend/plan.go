@@ -3,6 +3,7 @@ package frontend
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,12 +26,17 @@ type step struct {
 // plan reads the stages and what they need, and returns the one named target.
 // It looks at all stages, also those that nobody needs.
 func (l *lowering) plan(target string) *stage {
+	l.checkLines()
 	stages, args, err := l.file.instructions(l.lint)
+	if err == nil && len(stages) == 0 {
+		err = noStage()
+	}
 	if err != nil {
 		l.fail(solver.Pos{File: l.file.Name}, err)
 		return nil
 	}
-	l.checkFile(stages)
+	l.checkStageNames(stages)
+	l.checkCasing(stages)
 	l.target = target
 	if target == "" {
 		l.target = stages[len(stages)-1].Name
@@ -87,6 +93,7 @@ func (l *lowering) planArgs(stages []instructions.Stage, args []instructions.Arg
 	for _, c := range args {
 		for _, arg := range c.Args {
 			l.declared[arg.Key] = true
+			l.globalNames = append(l.globalNames, arg.Key)
 		}
 	}
 	for _, st := range stages {
@@ -100,19 +107,19 @@ func (l *lowering) planArgs(stages []instructions.Stage, args []instructions.Arg
 	}
 	platform := platformArgs(l.opt.BuildPlatform, l.platform, l.target, l.opt.BuildArgs)
 	l.checkDefaultBases(stages, args, platform)
-	globals, err := l.globalArgs(platform, args, l.opt.BuildArgs)
+	globals, wanted, err := l.globalArgs(platform, args, l.opt.BuildArgs)
 	if err != nil {
 		l.fail(solver.Pos{File: l.file.Name}, err)
 		return false
 	}
-	l.globals = globals
+	l.globals, l.wanted = globals, wanted
 	l.settleEpoch(args)
 	return !l.failed
 }
 
 // planStage reads a FROM.
 func (l *lowering) planStage(index int, st instructions.Stage) (*stage, error) {
-	s := &stage{l: l, index: index, name: st.Name, label: st.Name, pos: l.pos(st.Location)}
+	s := &stage{l: l, index: index, name: st.Name, label: st.Name, description: st.DocComment, pos: l.pos(st.Location)}
 	if s.name == "" {
 		s.label = fmt.Sprintf("stage-%d", index)
 	}
@@ -128,6 +135,8 @@ func (l *lowering) planStage(index int, st instructions.Stage) (*stage, error) {
 			"the base image %s is empty", st.BaseName)
 	}
 	s.ref = ref.Result
+	used := map[string]struct{}{}
+	maps.Copy(used, ref.Matched)
 
 	if st.Platform != "" {
 		word, err := l.lex.ProcessWordWithMatches(st.Platform, l.globals)
@@ -145,8 +154,10 @@ func (l *lowering) planStage(index int, st instructions.Stage) (*stage, error) {
 			return nil, err
 		}
 		s.wanted = &p
+		maps.Copy(used, word.Matched)
 	}
 	s.base = l.names[s.ref] // FROM minds the case, which --from does not
+	s.wishFrom(used)
 	if s.name != "" {
 		l.names[s.name] = s
 	}

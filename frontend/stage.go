@@ -33,9 +33,11 @@ type stage struct {
 	lint  *linter.Linter // as the comments before the instruction configure it
 
 	origin
-	steps     []step
-	triggered bool // ONBUILD instructions were added to steps
-	lowered   bool
+	description string // in a comment above
+	wishes      wishes
+	steps       []step
+	triggered   bool // ONBUILD instructions were added to steps
+	lowered     bool
 
 	counted, total int // nodes with a number: so far, in all
 	state

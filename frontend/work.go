@@ -1,7 +1,6 @@
 package frontend
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,54 +56,27 @@ type work struct {
 	opt      Options
 	graph    *solver.Graph
 	bases    *bases
-	checks   *linter.Config
 	declared map[string]bool // names of all ARGs seen
 	errors   ErrorList
-	warnings []Warning
-	seen     map[Warning]bool
 	epoch    *int64
+	findings
+}
+
+func newWork(f *File, r Resolver, opt Options) *work {
+	opt = opt.withDefaults()
+	return &work{
+		file: f, opt: opt, graph: &solver.Graph{}, bases: newBases(r), declared: map[string]bool{},
+	}
 }
 
 // prepare reads what the file and the build arguments say about the build itself.
 func (w *work) prepare() error {
-	w.declared = map[string]bool{}
 	if syntax, ok := w.opt.BuildArgs["BUILDKIT_SYNTAX"]; ok {
 		if err := acceptSyntax(syntax); err != nil {
 			return err
 		}
 	}
-	option, _, lines, _ := parser.ParseDirective("check", w.file.Source)
-	if v, ok := w.opt.BuildArgs["BUILDKIT_DOCKERFILE_CHECK"]; ok {
-		option, lines = v, nil
-	}
-	checks, err := linter.ParseLintOptions(option)
-	if err != nil {
-		return at(position(w.file.Name, lines), err)
-	}
-	checks.Warn = w.warn
-	w.checks = checks
-	return nil
-}
-
-func (w *work) warn(rule, _, url, text string, lines []parser.Range) {
-	warning := Warning{Pos: position(w.file.Name, lines), Rule: rule, Text: text, URL: url}
-	if !w.seen[warning] {
-		w.seen[warning] = true
-		w.warnings = append(w.warnings, warning)
-	}
-}
-
-// finish adds what is known only at the end, and makes errors of warnings if
-// the Dockerfile wants that.
-func (w *work) finish() {
-	slices.SortStableFunc(w.warnings, func(a, b Warning) int { return cmp.Compare(a.Pos.First, b.Pos.First) })
-	if w.checks.ReturnAsError {
-		for _, warning := range w.warnings {
-			w.errors.add(warning.Pos, wrong("the Dockerfile asks for checks to fail the build (check=error=true)",
-				"%s: %s", warning.Rule, warning.Text))
-		}
-	}
-	w.warnUnusedArgs()
+	return w.configureChecks()
 }
 
 // errFailed stands for an error that was recorded already.
@@ -119,49 +91,71 @@ type lowering struct {
 	lint     *linter.Linter
 	lex      *shell.Lex
 	globals  environ // platform arguments and the ARGs before FROM
-	stages   []*stage
-	images   []*stage // those that instructions name, in the order of mention
-	names    map[string]*stage
-	failed   bool
+	// globalNames are those of the ARGs before FROM, also of those without a value.
+	globalNames []string
+	wanted      map[string]wantedArg // the same, for the outline
+	stages      []*stage
+	images      []*stage // those that instructions name, in the order of mention
+	names       map[string]*stage
+	failed      bool
 }
 
-// lower lowers the stage name for p, and all it needs.
-func (w *work) lower(ctx context.Context, name string, p *ocispec.Platform) (Target, error) {
+// newLowering begins the way of one target for p; nil is the build's platform.
+func (w *work) newLowering(p *ocispec.Platform) *lowering {
 	l := &lowering{
 		work:     w,
 		platform: w.opt.BuildPlatform,
-		lint:     linter.New(w.checks),
+		lint:     w.newLinter(),
 		lex:      shell.NewLex(w.file.escape),
 		names:    map[string]*stage{},
 	}
 	if p != nil {
 		l.platform, l.explicit = *p, true
 	}
+	return l
+}
+
+// lower lowers the stage name and all it needs, and returns it, or nil if
+// something of it is wrong.
+func (l *lowering) lower(ctx context.Context, name string) *stage {
 	target := l.plan(name)
 	if l.failed {
-		return Target{}, errFailed
+		return nil
 	}
 	var needed map[*stage]bool
 	for {
 		needed = map[*stage]bool{}
 		target.need(needed)
-		l.resolve(ctx, needed)
+		l.resolve(ctx, l.chosen(needed))
 		if ctx.Err() != nil {
-			return Target{}, context.Cause(ctx)
+			return nil
 		}
 		if !l.trigger(needed) {
 			break
 		}
 	}
+	chosen := l.chosen(needed)
 	for _, s := range slices.Concat(l.images, l.stages) {
-		if needed[s] {
+		if chosen[s] {
 			s.lower()
 		}
 	}
 	if l.failed {
-		return Target{}, errFailed
+		return nil
 	}
-	return l.result(target), nil
+	return target
+}
+
+// chosen are the stages to lower: those needed, or all if all are to be checked.
+func (l *lowering) chosen(needed map[*stage]bool) map[*stage]bool {
+	if !l.everyStage {
+		return needed
+	}
+	all := map[*stage]bool{}
+	for _, s := range slices.Concat(l.images, l.stages) {
+		all[s] = true
+	}
+	return all
 }
 
 // fail records err.
