@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"runtime"
 	"slices"
@@ -54,6 +53,7 @@ type build struct {
 	engine  *engine.Engine
 	display *steps
 	plan    *frontend.Build
+	remarks remarks
 }
 
 func runBuild(ctx context.Context, e *env, req *request) (err error) {
@@ -72,6 +72,11 @@ func runBuild(ctx context.Context, e *env, req *request) (err error) {
 		return err
 	}
 	defer in.Close()
+	defer b.tellWarnings(in)
+	defer b.display.Close()
+	if b.call != nil {
+		return b.runCall(ctx, in)
+	}
 	results, err := b.solve(ctx, in)
 	if err != nil {
 		return b.failed(err, in.source)
@@ -98,9 +103,7 @@ func (b *build) solve(ctx context.Context, in *input) (map[solver.ID]solver.Resu
 		return nil, err
 	}
 	b.plan = plan
-	for _, w := range plan.Warnings {
-		b.display.warn(fmt.Sprintf("%s: %s (%s:%d)", w.Rule, w.Text, w.Pos.File, w.Pos.First))
-	}
+	b.remark(remarks{plan.Warnings, plan.Notes})
 	sums, err := fileset.OpenIndex(b.engine.Store.Path("sums"))
 	if err != nil {
 		return nil, err

@@ -213,6 +213,7 @@ func (in *input) ignore(b *build, contextArg string) error {
 	if err != nil {
 		return err
 	}
+	b.lowering.Ignored = rules.SourceCheck()
 	in.tree, err = fileset.Ignore(in.tree, rules)
 	return err
 }

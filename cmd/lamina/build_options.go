@@ -10,6 +10,7 @@ import (
 // buildOptions are the flags of "lamina build", as they were given.
 type buildOptions struct {
 	sourceOptions
+	callOptions
 	stepOptions
 	cacheOptions
 	resultOptions
@@ -19,6 +20,7 @@ type buildOptions struct {
 // register adds all flags to f, with their defaults.
 func (o *buildOptions) register(f *pflag.FlagSet) {
 	o.sourceOptions.register(f)
+	o.callOptions.register(f)
 	o.stepOptions.register(f)
 	o.cacheOptions.register(f)
 	o.resultOptions.register(f)
@@ -41,6 +43,15 @@ func (o *sourceOptions) register(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.platforms, "platform", nil, "Platforms to build for")
 	f.Var(&o.pull, "pull", "When to ask registries for base images (always, missing, never, newer); always if no value is given")
 	f.Lookup("pull").NoOptDefVal = string(engine.PullAlways)
+}
+
+// callOptions say what is asked instead of building.
+type callOptions struct{ call string }
+
+func (o *callOptions) register(f *pflag.FlagSet) {
+	f.Var(&callFlag{value: &o.call}, "call", "What to do: build, or tell of the Dockerfile: check,\noutline, targets (METHOD[,format=json])")
+	f.Var(&callFlag{value: &o.call, fixed: "check"}, "check", "Check the Dockerfile and build nothing (short for --call=check)")
+	f.Lookup("check").NoOptDefVal = "true"
 }
 
 // stepOptions say how RUN steps are executed.

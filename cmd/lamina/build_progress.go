@@ -18,6 +18,7 @@ import (
 // its graph: loading, exporting, pushing.
 type steps struct {
 	progress.Display
+	mode     progress.Mode // as it was asked for
 	next     atomic.Int64
 	transfer func(d ocispec.Descriptor, done int64)
 
@@ -38,7 +39,7 @@ func newSteps(e *env, mode string, quiet bool, action string) (*steps, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &steps{Display: d}
+	s := &steps{Display: d, mode: progress.Mode(mode)}
 	s.transfer = func(d ocispec.Descriptor, done int64) {
 		s.mu.Lock()
 		step := s.current

@@ -16,6 +16,7 @@ import (
 type request struct {
 	opt      buildOptions
 	context  string // the argument
+	call     *call  // nil: build
 	lowering frontend.Options
 	outputs  []output
 	limits   runner.Limits
@@ -38,6 +39,9 @@ func newRequest(e *env, o buildOptions, context string) (*request, error) {
 		return nil, fmt.Errorf("--network=%s: RUN knows default, none and host", o.network)
 	}
 	var err error
+	if r.call, err = parseCall(o.call); err != nil {
+		return nil, fmt.Errorf("--call=%s: %w", o.call, err)
+	}
 	if r.outputs, err = parseOutputs(o, e.stdoutIsTerminal()); err != nil {
 		return nil, err
 	}
