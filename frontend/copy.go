@@ -23,23 +23,18 @@ type transfer struct {
 	source   solver.CopySource         // what is common to all such paths
 	checksum string                    // of a URL
 	unpack   bool                      // URLs too
+	link     bool                      // onto nothing, and merged
 }
 
 func (s *stage) lowerCopy(c *instructions.CopyCommand, st step) error {
-	if c.Parents {
-		return wrong("copy each directory to its place with its own COPY", "COPY --parents is not supported yet")
-	}
-	if err := refuseTransfer("COPY", c.Link && c.Chmod == "", c.ExcludePatterns); err != nil {
-		return err
-	}
 	for _, src := range c.SourcePaths {
 		if isGit(src) || isHTTP(src) {
 			return wrong("use ADD for it", "COPY takes files of the build context or of a stage, not the URL %s", src)
 		}
 	}
-	t := transfer{keyword: "COPY", files: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod}
+	t := transfer{keyword: "COPY", files: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, link: c.Link}
 	t.from = func() (solver.ID, error) { return s.context(), nil }
-	t.source.ResetOwner = true
+	t.source = solver.CopySource{ResetOwner: true, Parents: c.Parents, Exclude: c.ExcludePatterns}
 	if len(st.sources) > 0 {
 		t.from = func() (solver.ID, error) { return s.readFrom(st.sources[0], c.From) }
 		t.source.ResetOwner = false
@@ -48,38 +43,24 @@ func (s *stage) lowerCopy(c *instructions.CopyCommand, st step) error {
 }
 
 func (s *stage) lowerAdd(c *instructions.AddCommand, st step) error {
-	if err := refuseTransfer("ADD", c.Link && c.Chmod == "", c.ExcludePatterns); err != nil {
-		return err
-	}
 	for _, src := range c.SourcePaths {
 		if isGit(src) {
 			return wrong("clone it in a RUN, or before the build", "ADD of the Git repository %s is not supported yet", src)
 		}
 	}
-	if c.Checksum != "" && (len(c.SourcePaths) != 1 || len(c.SourceContents) > 0) {
-		return wrong("write one ADD for each URL", "--checksum is for one source, and here are %d",
-			len(c.SourcePaths)+len(c.SourceContents))
+	if c.Checksum != "" && len(c.SourcePaths) != 1 {
+		return wrong("write one ADD for each URL", "--checksum is for one source, and here are %d", len(c.SourcePaths))
 	}
 	if c.Checksum != "" && !isHTTP(c.SourcePaths[0]) {
 		return wrong("remove it: files of the build context are checked anyway", "--checksum is for a URL, which %s is not", c.SourcePaths[0])
 	}
-	t := transfer{keyword: "ADD", files: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, checksum: c.Checksum}
+	t := transfer{keyword: "ADD", files: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, checksum: c.Checksum, link: c.Link}
 	t.from = func() (solver.ID, error) { return s.context(), nil }
-	t.source = solver.CopySource{ResetOwner: true, Unpack: true}
+	t.source = solver.CopySource{ResetOwner: true, Unpack: true, Exclude: c.ExcludePatterns}
 	if c.Unpack != nil {
 		t.source.Unpack, t.unpack = *c.Unpack, *c.Unpack
 	}
 	return s.transfer(t, s.stepTitle(s.l.lex, st, c, "", s.env), st)
-}
-
-func refuseTransfer(keyword string, link bool, exclude []string) error {
-	if link {
-		return wrong("remove --link: the step then depends on those before it, too", "%s --link is not supported yet", keyword)
-	}
-	if len(exclude) > 0 {
-		return wrong("list the files in .dockerignore", "%s --exclude is not supported yet", keyword)
-	}
-	return nil
 }
 
 // transfer adds the node of a COPY or ADD, and gives it its name.
@@ -93,8 +74,11 @@ func (s *stage) transfer(t transfer, name string, st step) error {
 		Mode:  t.chmod,
 		Epoch: s.l.epoch,
 	}
-	inputs := []solver.ID{s.root}
+	inputs := []solver.ID{s.onto(t)}
 	history := t.keyword
+	if t.source.Parents {
+		history += " --parents"
+	}
 	if t.chown != "" {
 		history += " --chown=" + t.chown
 	}
@@ -127,7 +111,10 @@ func (s *stage) transfer(t transfer, name string, st step) error {
 			last = len(op.Sources)
 			read(tree, t.source)
 		}
-		op.Sources[last].Paths = append(op.Sources[last].Paths, sourcePath(src))
+		if !t.source.Parents {
+			src = sourcePath(src)
+		}
+		op.Sources[last].Paths = append(op.Sources[last].Paths, src)
 	}
 	for _, doc := range t.files.SourceContents {
 		history += " <<" + doc.Path
@@ -140,9 +127,24 @@ func (s *stage) transfer(t transfer, name string, st step) error {
 			Pos:  s.l.pos(st.Location()),
 		}), solver.CopySource{Paths: []string{literal(doc.Path)}})
 	}
+	base := s.root
 	s.add(solver.Node{Op: op, Inputs: inputs}, name, st)
+	if inputs[0] != base {
+		s.root = s.l.graph.Add(solver.Node{
+			Op: solver.Merge{}, Inputs: []solver.ID{base, s.root}, Name: name, Pos: s.l.pos(st.Location()),
+		})
+	}
 	s.commit(history+" "+t.files.DestPath+" # buildkit", s.root)
 	return nil
+}
+
+// onto is what t copies onto: what s has so far, or, with --link, nothing. As in the
+// reference --link has no meaning beside --chmod.
+func (s *stage) onto(t transfer) solver.ID {
+	if !t.link || t.chmod != "" {
+		return s.root
+	}
+	return s.l.graph.Add(solver.Node{Op: solver.Image{}, Name: "FROM scratch"})
 }
 
 // download returns the node of a URL, and the name of the file in its tree.

@@ -41,6 +41,8 @@ func keyCases() []Op {
 			Network: "none", Hostname: "h", Hosts: []string{"a=1.2.3.4"}, ShmSize: 1, Ulimits: []string{"nofile=1:2"},
 			Files: []InlineFile{{Name: "EOF", Data: "x"}}, ProxyEnv: []string{"HTTP_PROXY=secret"},
 		},
+		Copy{Sources: []CopySource{{Paths: []string{"a/./b"}, Parents: true, Exclude: []string{"*.md"}}}, Dest: "/"},
+		Merge{},
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // Op is one layer operation, a plain value. The set is closed: Image, Local,
-// HTTP, Inline, Mkdir, Copy and Run. Whatever can change an operation's result
+// HTTP, Inline, Mkdir, Copy, Merge and Run. Whatever can change an operation's result
 // is in its exported fields, and nothing else is.
 type Op interface{ kind() string }
 
@@ -77,15 +77,26 @@ type Copy struct {
 
 // CopySource selects files from one tree.
 type CopySource struct {
-	// Paths are names or patterns (with * ? [ ] and **; a backslash makes the next
+	// Paths are names or patterns (with * ? [ ]; a backslash makes the next
 	// character literal), relative to the tree's root, which is ".".
 	Paths []string `json:"paths"`
+	// Parents keeps the directories above what Paths name, those after the first
+	// "/./" of a path or all; what stands there is a pattern as in an ignore file.
+	Parents bool `json:"parents,omitempty"`
+	// Exclude are patterns, as in an ignore file and relative to each directory that
+	// Paths name, of what in it is left out.
+	Exclude []string `json:"exclude,omitempty"`
 	// Unpack extracts a source that is a tar archive, compressed or not (ADD).
 	Unpack bool `json:"unpack,omitempty"`
 	// ResetOwner makes everything belong to 0:0 unless Owner says otherwise: the source is a
 	// build context, whose owners mean nothing in an image.
 	ResetOwner bool `json:"resetOwner,omitempty"`
 }
+
+// Merge is its inputs' layers, one input above the other (COPY --link). It costs
+// nothing, and a layer that was made without the ones below it stays what it is
+// when they change.
+type Merge struct{}
 
 // Run executes a process on its first input; its other inputs are what its bind
 // and cache mounts start from.
@@ -153,6 +164,7 @@ func (HTTP) kind() string   { return "http" }
 func (Inline) kind() string { return "inline" }
 func (Mkdir) kind() string  { return "mkdir" }
 func (Copy) kind() string   { return "copy" }
+func (Merge) kind() string  { return "merge" }
 func (Run) kind() string    { return "run" }
 
 // ModTime is the time that e stands for, if any.

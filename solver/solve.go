@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"lamina/cache"
+	"lamina/snapshot"
 )
 
 var errVersion = errors.New("record of another version")
@@ -143,6 +144,12 @@ func (r *run) result(ctx context.Context) (Result, error) {
 		return Result{ID: id, Layers: op.Layers}, nil
 	case Local, Inline:
 		return Result{ID: KeyOf(op, nil), Source: op}, nil
+	case Merge:
+		var layers []snapshot.Layer
+		for _, in := range r.task.Inputs {
+			layers = append(layers, in.Layers...)
+		}
+		return Result{ID: KeyOf(op, r.identities(nil)), Layers: layers}, nil
 	case HTTP:
 		return r.fetch(ctx, op)
 	}

@@ -277,6 +277,41 @@ func TestSolveCutsOff(t *testing.T) {
 	})
 }
 
+// What was made apart from what lies below it stays when that changes.
+func TestSolveMerges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		index, w := &memoryIndex{}, &fakeWorker{}
+		build := func(base string) (Result, []string) {
+			var g Graph
+			linked := copyFrom(&g, scratch(&g), sleep(&g, scratch(&g), "make", "1s"), "/app")
+			end := g.Add(Node{Op: Merge{}, Inputs: []ID{sleep(&g, scratch(&g), base, "1s"), linked}, Name: "LINK"})
+			n := len(w.executed)
+			res, _, err := timed(t, &g, []ID{end}, w, Options{Index: index})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ran := w.executed[n:]
+			slices.Sort(ran)
+			return res[0], ran
+		}
+		first, ran := build("old")
+		if diff := cmp.Diff([]string{"copy /app", "make 1s", "old 1s"}, ran); diff != "" {
+			t.Error(diff)
+		}
+		second, ran := build("new")
+		if diff := cmp.Diff([]string{"new 1s"}, ran); diff != "" {
+			t.Error(diff)
+		}
+		if len(first.Layers) != 2 || len(second.Layers) != 2 ||
+			first.Layers[0] == second.Layers[0] || first.Layers[1] != second.Layers[1] {
+			t.Errorf("layers are %v, then %v: those of the copy should be the same, above others", first.Layers, second.Layers)
+		}
+		if first.ID == second.ID {
+			t.Error("merged onto another base, it has the same identity")
+		}
+	})
+}
+
 func TestSolveLiveSourceIsReadEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		index, w := &memoryIndex{}, &fakeWorker{content: map[string]string{"context": "one"}}

@@ -50,7 +50,7 @@ func BenchmarkDigest(b *testing.B) {
 			defer h.Close()
 			tree, err := Ignore(h, rules(b, ".git", "**/*.log", "node_modules"))
 			must(b, err)
-			s, err := Select(b.Context(), tree, []string{"."})
+			s, err := Select(b.Context(), tree, Query{Paths: []string{"."}})
 			must(b, err)
 			_, err = s.Digest(b.Context(), x, DigestOptions{ResetOwner: true})
 			must(b, err)

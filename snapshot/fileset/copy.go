@@ -61,6 +61,9 @@ type CopyOptions struct {
 //     is a tree's root or a file, Now.
 //   - A file replaces what is not a directory. A directory and something else
 //     never replace each other.
+//   - Directories that are there only for what is in them (see [Query]) get the
+//     time Now when something is made in them. One that exists only gets the mode
+//     of its source.
 //   - Links beneath a source stay links; hard links beneath one source stay hard
 //     links; a socket becomes an empty file.
 //
@@ -82,7 +85,7 @@ func Copy(ctx context.Context, d *layer.Draft, base snapshot.Tree, from []From, 
 				return err
 			}
 		}
-		if _, err := x.identity(f.Selection.paths); err != nil {
+		if _, err := x.identity(f.Selection.query.Paths); err != nil {
 			return err
 		}
 	}
@@ -96,6 +99,9 @@ type copier struct {
 	// empty are directories that this match has made: nothing can be in them but
 	// what it puts there itself, under a name that comes once.
 	empty map[string]bool
+	// above are the directories of this match that were made or found for what is
+	// in them: making something there changes their time.
+	above map[string]bool
 }
 
 // match copies one match.
@@ -114,7 +120,7 @@ func (c *copier) match(ctx context.Context, f From, m *match, x *identifier) err
 	if err != nil {
 		return err
 	}
-	c.empty = map[string]bool{}
+	c.empty, c.above = map[string]bool{}, map[string]bool{}
 	err = walk(ctx, f.Selection.tree, *m, func(it item) error {
 		if it.isTop() {
 			return nil
@@ -196,14 +202,22 @@ func (c *copier) time(own time.Time) time.Time {
 // item copies one file or directory beneath dst.
 func (c *copier) item(ctx context.Context, f From, it item, dst string, x *identifier) error {
 	name := path.Join(dst, it.rel)
-	if err := c.checkReplace(it, name); err != nil {
+	exists, err := c.checkReplace(it, name)
+	if err != nil {
 		return err
 	}
+	if c.above[path.Dir(name)] && !(exists && it.entry.Kind == snapshot.Dir) {
+		if err := c.target.touch(path.Dir(name)); err != nil {
+			return err
+		}
+	}
 	var content digest.Digest
-	var err error
-	if it.link != "" {
+	switch {
+	case it.above:
+		err = c.writeAbove(ctx, f, it, name, exists)
+	case it.link != "":
 		err = c.target.link(path.Join(dst, it.link), name)
-	} else {
+	default:
 		content, err = c.write(ctx, f, it, name)
 	}
 	if err != nil {
@@ -218,25 +232,39 @@ func (c *copier) item(ctx context.Context, f From, it item, dst string, x *ident
 	return x.file(it.below(), false, sum)
 }
 
-// checkReplace fails if the item cannot take the place of what is at name.
-func (c *copier) checkReplace(it item, name string) error {
+// checkReplace tells whether something is at name, and fails if the item cannot
+// take its place.
+func (c *copier) checkReplace(it item, name string) (exists bool, err error) {
 	isDir := it.entry.Kind == snapshot.Dir
-	exists := false
 	var old snapshot.Entry
 	if !c.empty[path.Dir(name)] {
-		var err error
 		old, err = c.target.lstat(name)
 		exists = err == nil
 	}
 	switch {
 	case exists && isDir && old.Kind != snapshot.Dir:
-		return fmt.Errorf("cannot copy to non-directory: /%s", name)
+		return true, fmt.Errorf("cannot copy to non-directory: /%s", name)
 	case exists && !isDir && old.Kind == snapshot.Dir:
-		return fmt.Errorf("cannot replace the directory /%s by the file %s", name, it.name)
+		return true, fmt.Errorf("cannot replace the directory /%s by the file %s", name, it.name)
 	case !exists && isDir:
 		c.empty[name] = true
 	}
-	return nil
+	return exists, nil
+}
+
+// writeAbove makes a directory that is needed for what is in it.
+func (c *copier) writeAbove(ctx context.Context, f From, it item, name string, exists bool) error {
+	c.above[name] = true
+	if !exists {
+		_, err := c.write(ctx, f, it, name)
+		return err
+	}
+	e, err := c.target.lstat(name)
+	if err != nil {
+		return err
+	}
+	e.Mode = it.entry.Mode
+	return c.target.mkdir(name, e, nil)
 }
 
 // write writes an item at name and returns the sum of a regular file.

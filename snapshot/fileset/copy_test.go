@@ -45,7 +45,7 @@ func published(t testing.TB, p *layer.Pool, d *layer.Draft) string {
 
 func selection(t testing.TB, tree snapshot.Tree, paths ...string) *Selection {
 	t.Helper()
-	s, err := Select(t.Context(), tree, paths)
+	s, err := Select(t.Context(), tree, Query{Paths: paths})
 	must(t, err)
 	return s
 }

@@ -72,7 +72,7 @@ func (s *Selection) Digest(ctx context.Context, sums Sums, opt DigestOptions) (I
 	if err := l.flush(ctx); err != nil {
 		return Identity{}, err
 	}
-	return l.id.identity(s.paths)
+	return l.id.identity(s.query.Paths)
 }
 
 // listing passes on to an identifier what a selection has. It collects some files

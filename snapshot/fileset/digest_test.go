@@ -21,7 +21,7 @@ import (
 
 func identify(t testing.TB, tree snapshot.Tree, opt DigestOptions, paths ...string) (digest.Digest, []Sum) {
 	t.Helper()
-	s, err := Select(t.Context(), tree, paths)
+	s, err := Select(t.Context(), tree, Query{Paths: paths})
 	must(t, err)
 	var table []Sum
 	opt.Table = appendTo(&table)
@@ -193,7 +193,7 @@ func (t vanishing) Open(name string) (io.ReadCloser, error) {
 }
 
 func TestDigestErrors(t *testing.T) {
-	s, err := Select(t.Context(), vanishing{digestTree()}, []string{"d"})
+	s, err := Select(t.Context(), vanishing{digestTree()}, Query{Paths: []string{"d"}})
 	must(t, err)
 	_, err = s.Digest(t.Context(), Hash{}, DigestOptions{})
 	if !errors.Is(err, ErrChanged) || !strings.HasPrefix(err.Error(), "d/") || errors.Is(err, fs.ErrNotExist) {

@@ -3,7 +3,7 @@
 //
 //	context, err := fileset.Host(dir)                       // a directory of this machine
 //	tree, err := fileset.Ignore(context, patterns)          // without what .dockerignore hides
-//	sel, err := fileset.Select(ctx, tree, []string{"*.go"}) // what a COPY names
+//	sel, err := fileset.Select(ctx, tree, query)          // what a COPY names
 //	id, err := sel.Digest(ctx, index, opt)                  // same identity, same result
 //	err = fileset.Copy(ctx, draft, base, []fileset.From{{Selection: sel, Expect: &id}}, copyOpt)
 //

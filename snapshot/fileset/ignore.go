@@ -194,15 +194,7 @@ func (t *ignoreTree) holdsIncluded(dir string) bool {
 // errs in one direction only, and has to err, because the patterns are regular
 // expressions in the end.
 func (t *ignoreTree) mayInclude(dir string) bool {
-	if !t.matcher.Exclusions() {
-		return false
-	}
-	for _, p := range t.matcher.Patterns() {
-		if p.Exclusion() && mayMatchBelow(p.String(), dir) {
-			return true
-		}
-	}
-	return false
+	return t.matcher.Exclusions() && anyMayMatchBelow(t.matcher, true, dir)
 }
 
 func mayMatchBelow(pattern, dir string) bool {

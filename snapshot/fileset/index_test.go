@@ -274,7 +274,7 @@ func TestIndexOfContext(t *testing.T) {
 	must(t, err)
 	tree, err := Ignore(host(t, root), rules(t, "nothing"))
 	must(t, err)
-	s, err := Select(t.Context(), tree, []string{"."})
+	s, err := Select(t.Context(), tree, Query{Paths: []string{"."}})
 	must(t, err)
 	id, err := s.Digest(t.Context(), x, DigestOptions{ResetOwner: true})
 	must(t, err)

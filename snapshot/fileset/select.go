@@ -11,44 +11,75 @@ import (
 	"lamina/snapshot"
 )
 
-// Selection is what some paths of a tree name, to be copied in that order.
+// Query is what a COPY names of its source.
+type Query struct {
+	// Paths are relative to the tree's root, and names or patterns with * ? and [ ],
+	// in which a backslash makes the next character literal. Links are followed
+	// inside the tree, the last component's too.
+	Paths []string
+	// Parents keeps the directories above what is named (COPY --parents): those
+	// after the first "/./" of a path, or all. What stands behind that pivot is a
+	// pattern as in an ignore file, with **, and follows no link.
+	Parents bool
+	// Exclude are patterns as in an ignore file of what to leave out, relative to
+	// each directory that is selected.
+	Exclude []string
+}
+
+// Selection is what a query finds in a tree, to be copied in that order.
 type Selection struct {
 	tree    snapshot.Tree
-	paths   []string
+	query   Query
 	matches []match
 }
 
 // match is one file or directory of a selection.
 type match struct {
-	base  string // its name where it is copied into a directory: as it was asked for
-	name  string // its path in the tree, without links
-	entry snapshot.Entry
+	base   string // its name where it is copied into a directory: as it was asked for
+	name   string // its path in the tree, without links
+	entry  snapshot.Entry
+	filter *filter // of what is in it; nil for everything
 }
 
-// Select finds what paths name in t, by COPY's rules. They are relative to its
-// root, and names or patterns with * ? [ ] and **, in which a backslash makes the
-// next character literal. Links are followed inside the tree, the last
-// component's too. A name that is missing is a [*NotFoundError]. A pattern may
-// match nothing; but where nothing at all is selected, [Copy] fails with one.
-func Select(ctx context.Context, t snapshot.Tree, paths []string) (*Selection, error) {
-	s := &Selection{tree: t, paths: paths}
-	for _, p := range paths {
-		names, err := expand(ctx, t, p)
+// Select finds what q names in t, by COPY's rules. A name that is missing is a
+// [*NotFoundError]. A pattern may match nothing.
+func Select(ctx context.Context, t snapshot.Tree, q Query) (*Selection, error) {
+	s := &Selection{tree: t, query: q}
+	filter, err := newFilter(nil, q.Exclude)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range q.Paths {
+		if q.Parents {
+			err = s.addParents(ctx, p)
+		} else {
+			err = s.add(ctx, p, filter)
+		}
 		if err != nil {
 			return nil, err
 		}
-		for _, n := range names {
-			m, err := resolveMatch(t, n)
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil, notFound(t, p, n)
-			}
-			if err != nil {
-				return nil, err
-			}
-			s.matches = append(s.matches, m)
-		}
 	}
 	return s, nil
+}
+
+// add selects what p stands for.
+func (s *Selection) add(ctx context.Context, p string, f *filter) error {
+	names, err := expand(ctx, s.tree, p)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		m, err := resolveMatch(s.tree, n)
+		if errors.Is(err, fs.ErrNotExist) {
+			return notFound(s.tree, p, n)
+		}
+		if err != nil {
+			return err
+		}
+		m.filter = f
+		s.matches = append(s.matches, m)
+	}
+	return nil
 }
 
 // Len returns the number of files and directories that the paths name, without

@@ -90,7 +90,7 @@ func TestSelect(t *testing.T) {
 		{"chain", "cmd/sub/"},
 		{"*/deep", ""}, // a pattern does not go through links, nor two levels down
 	} {
-		s, err := Select(t.Context(), selectTree(), strings.Fields(tc.paths))
+		s, err := Select(t.Context(), selectTree(), Query{Paths: strings.Fields(tc.paths)})
 		if err != nil {
 			t.Errorf("Select(%q): %v", tc.paths, err)
 			continue
@@ -125,7 +125,7 @@ func TestSelectErrors(t *testing.T) {
 		{ignoring, "cmd/main.go", `"cmd/main.go" is excluded by line 1 of .dockerignore: "cmd/*.go"`},
 		{ignoring, "to-file", `"to-file" is excluded by line 1 of .dockerignore: "cmd/*.go"`},
 	} {
-		_, err := Select(t.Context(), tc.tree, []string{tc.path})
+		_, err := Select(t.Context(), tc.tree, Query{Paths: []string{tc.path}})
 		if err == nil || err.Error() != tc.want {
 			t.Errorf("Select(%q)\n got %v\nwant %s", tc.path, err, tc.want)
 		}
@@ -139,7 +139,7 @@ func TestSelectErrors(t *testing.T) {
 func TestSelectCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Select(ctx, selectTree(), []string{"*"}); !errors.Is(err, context.Canceled) {
+	if _, err := Select(ctx, selectTree(), Query{Paths: []string{"*"}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Select = %v", err)
 	}
 }

@@ -102,10 +102,15 @@ func LookupOwner(t snapshot.Tree, spec string) (Owner, error) {
 		return o, nil
 	}
 	groups, err := readGroups(t, func(g user.Group) bool { return g.Name == group })
-	if len(groups) > 0 {
+	switch {
+	case err != nil:
+		return Owner{}, err
+	case len(groups) > 0:
 		o.GID = groups[0].Gid
+	case isEmpty(t):
+		return Owner{}, unknownGroup(group)
 	}
-	return o, err
+	return o, nil
 }
 
 func isEmpty(t snapshot.Tree) bool {
@@ -117,6 +122,10 @@ func unknownUser(name string) error {
 	return fmt.Errorf("no user %q in /etc/passwd", name)
 }
 
+func unknownGroup(name string) error {
+	return fmt.Errorf("no group %q in /etc/group", name)
+}
+
 func lookupGroup(t snapshot.Tree, name string) (int, error) {
 	if id, ok := parseID(name); ok {
 		return id, nil
@@ -126,7 +135,7 @@ func lookupGroup(t snapshot.Tree, name string) (int, error) {
 		return 0, err
 	}
 	if len(groups) == 0 {
-		return 0, fmt.Errorf("no group %q in /etc/group", name)
+		return 0, unknownGroup(name)
 	}
 	return groups[0].Gid, nil
 }

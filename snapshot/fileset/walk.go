@@ -22,6 +22,8 @@ type item struct {
 	entry snapshot.Entry
 	// link is the rel of an earlier item that is the same file (a hard link).
 	link string
+	// above marks a directory that is not selected itself, but for what is in it.
+	above bool
 }
 
 // isTop tells whether the item is the selected directory itself, of which only
@@ -41,40 +43,78 @@ type inode struct{ dev, ino uint64 }
 
 // walk calls fn for everything in m: a directory before what is in it, and that
 // sorted by name. Equal trees are walked equally, however their disks list them.
+// A directory that m's filter leaves out comes only if something in it does not.
 func walk(ctx context.Context, t snapshot.Tree, m match, fn func(item) error) error {
-	links := map[inode]string{}
-	var visit func(it item) error
-	visit = func(it item) error {
-		if err := ctx.Err(); err != nil {
+	w := walker{ctx: ctx, tree: t, filter: m.filter, links: map[inode]string{}, fn: fn}
+	return w.visit(item{name: m.name, rel: ".", entry: m.entry}, judgement{copied: true, below: true})
+}
+
+type walker struct {
+	ctx    context.Context //nolint:containedctx // the life of one walk
+	tree   snapshot.Tree
+	filter *filter
+	links  map[inode]string
+	fn     func(item) error
+	// waiting are the directories above the current item, outermost first, that
+	// come only if something in them does.
+	waiting []item
+}
+
+// visit walks it, of which the filter says j.
+func (w *walker) visit(it item, j judgement) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	if j.copied {
+		if err := w.emit(it); err != nil {
 			return err
 		}
-		if e := it.entry; e.Kind == snapshot.File && e.Nlink > 1 {
-			at := inode{e.Dev, e.Ino}
-			if first, ok := links[at]; ok {
-				it.link = first
-			} else {
-				links[at] = it.rel
-			}
-		}
-		if err := fn(it); err != nil {
-			return err
-		}
-		if it.entry.Kind != snapshot.Dir {
-			return nil
-		}
-		entries, err := t.ReadDir(it.name)
-		if err != nil {
-			return readError(it.name, err)
-		}
-		for _, e := range entries {
-			child := item{name: path.Join(it.name, e.Name), rel: path.Join(it.rel, e.Name), entry: e}
-			if err := visit(child); err != nil {
+	}
+	if it.entry.Kind != snapshot.Dir || !j.below {
+		return nil
+	}
+	if !j.copied {
+		it.above = true
+		w.waiting = append(w.waiting, it)
+		n := len(w.waiting)
+		defer func() { w.waiting = w.waiting[:min(len(w.waiting), n-1)] }()
+	}
+	entries, err := w.tree.ReadDir(it.name)
+	if err != nil {
+		return readError(it.name, err)
+	}
+	for _, e := range entries {
+		child := item{name: path.Join(it.name, e.Name), rel: path.Join(it.rel, e.Name), entry: e}
+		below := judgement{copied: true, below: true}
+		if w.filter != nil {
+			if below, err = w.filter.judge(child.rel, j); err != nil {
 				return err
 			}
 		}
-		return nil
+		if err := w.visit(child, below); err != nil {
+			return err
+		}
 	}
-	return visit(item{name: m.name, rel: ".", entry: m.entry})
+	return nil
+}
+
+// emit passes on what waits for it, and then it.
+func (w *walker) emit(it item) error {
+	for _, dir := range w.waiting {
+		if err := w.fn(dir); err != nil {
+			return err
+		}
+	}
+	w.waiting = w.waiting[:0]
+	if e := it.entry; e.Kind == snapshot.File && e.Nlink > 1 {
+		at := inode{e.Dev, e.Ino}
+		if first, ok := w.links[at]; ok {
+			it.link = first
+		} else {
+			w.links[at] = it.rel
+		}
+	}
+	return w.fn(it)
 }
 
 // readError is why a file that was listed cannot be read. If it is gone, that is

@@ -135,7 +135,7 @@ func (p *prepared) firstContent(ctx context.Context, t solver.Task, m solver.Run
 	if err != nil {
 		return err
 	}
-	sel, err := fileset.Select(ctx, tree, []string{literal(m.Source)})
+	sel, err := fileset.Select(ctx, tree, fileset.Query{Paths: []string{literal(m.Source)}})
 	if err != nil {
 		return err
 	}

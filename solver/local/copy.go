@@ -25,7 +25,7 @@ type selected struct {
 func (w *Worker) narrowCopy(ctx context.Context, t solver.Task, op solver.Copy) ([]solver.Identity, error) {
 	read := make([]solver.Identity, len(t.Inputs))
 	for i, src := range op.Sources {
-		id, err := w.identify(ctx, t.Inputs[i+1], src.Paths, fileset.DigestOptions{
+		id, err := w.identify(ctx, t.Inputs[i+1], query(src), fileset.DigestOptions{
 			ResetOwner: src.ResetOwner || op.Owner != "", Unpack: src.Unpack,
 		})
 		if err != nil {
@@ -36,13 +36,17 @@ func (w *Worker) narrowCopy(ctx context.Context, t solver.Task, op solver.Copy) 
 	return read, nil
 }
 
-// identify selects paths of in and identifies what they name.
-func (w *Worker) identify(ctx context.Context, in solver.Result, paths []string, opt fileset.DigestOptions) (solver.Identity, error) {
+func query(src solver.CopySource) fileset.Query {
+	return fileset.Query{Paths: src.Paths, Parents: src.Parents, Exclude: src.Exclude}
+}
+
+// identify selects q of in and identifies what they name.
+func (w *Worker) identify(ctx context.Context, in solver.Result, q fileset.Query, opt fileset.DigestOptions) (solver.Identity, error) {
 	tree, err := w.tree(ctx, in, nil)
 	if err != nil {
 		return solver.Identity{}, err
 	}
-	sel, err := fileset.Select(ctx, tree, paths)
+	sel, err := fileset.Select(ctx, tree, q)
 	if err != nil {
 		return solver.Identity{}, err
 	}

@@ -44,7 +44,7 @@ func (w *Worker) narrowMount(ctx context.Context, in solver.Result, m solver.Run
 		return solver.Identity{}, err
 	}
 	defer files.close()
-	id, err := w.identify(ctx, in, []string{literal(m.Source)}, fileset.DigestOptions{Table: files.add})
+	id, err := w.identify(ctx, in, fileset.Query{Paths: []string{literal(m.Source)}}, fileset.DigestOptions{Table: files.add})
 	if err != nil {
 		return solver.Identity{}, err
 	}
