@@ -2,6 +2,8 @@ package exporter
 
 import (
 	"bufio"
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -46,38 +48,60 @@ type encoder struct {
 }
 
 func newEncoder(c Compression, level *int) (encoder, error) {
-	type limits struct{ usual, least, most int }
-	known := map[Compression]limits{
-		Gzip:         {gzipLevel, 0, 9},
-		Zstd:         {zstdLevel, 1, 22},
-		Uncompressed: {},
-	}
 	if c == "" {
 		c = Gzip
 	}
-	l, ok := known[c]
-	if !ok {
-		return encoder{}, fmt.Errorf("unknown compression %q: use gzip, zstd or uncompressed", string(c))
+	if err := c.Check(level); err != nil {
+		return encoder{}, err
 	}
-	if level == nil {
-		return encoder{c, l.usual, &sync.Pool{}}, nil
+	e := encoder{compression: c, idle: &sync.Pool{}}
+	switch {
+	case level != nil:
+		e.level = *level
+	case c == Gzip:
+		e.level = gzipLevel
+	case c == Zstd:
+		e.level = zstdLevel
 	}
-	if *level < l.least || *level > l.most {
-		return encoder{}, fmt.Errorf("compression level %d of %s is not from %d to %d", *level, c, l.least, l.most)
+	return e, nil
+}
+
+// Check tells what is wrong with a compression and its level, if it has one.
+func (c Compression) Check(level *int) error {
+	most := 0
+	switch c {
+	case Gzip, "":
+		most = 9
+	case Zstd:
+		most = 22
+	case Uncompressed:
+		if level != nil {
+			return errors.New("what is not compressed has no compression level")
+		}
+	case "estargz":
+		return errors.New("compression estargz is not supported: gzip and zstd are what every registry and engine reads")
+	default:
+		return fmt.Errorf("unknown compression %q: use gzip, zstd or uncompressed", string(c))
 	}
-	return encoder{c, *level, &sync.Pool{}}, nil
+	if level != nil && (*level < 0 || *level > most) {
+		return fmt.Errorf("compression level %d of %s is not from 0 to %d", *level, cmp.Or(c, Gzip), most)
+	}
+	return nil
 }
 
 // form names the result for the memo of [layer.Info].
-func (e encoder) form(epoch *time.Time) string {
+func (e encoder) form(epoch *time.Time, all bool) string {
 	form := string(e.compression)
 	if e.compression != Uncompressed {
 		form = fmt.Sprintf("%s-%d", e.compression, e.level)
 	}
-	if epoch != nil {
-		form = fmt.Sprintf("%s@%d", form, epoch.Unix())
+	switch {
+	case epoch == nil:
+		return form
+	case all:
+		return fmt.Sprintf("%s=%d", form, epoch.Unix())
 	}
-	return form
+	return fmt.Sprintf("%s@%d", form, epoch.Unix())
 }
 
 func (e encoder) mediaType() string {

@@ -66,18 +66,20 @@ func TestEncoderForm(t *testing.T) {
 		compression Compression
 		level       *int
 		epoch       *time.Time
+		all         bool
 		want        string
 	}{
-		{"", nil, nil, "gzip-5"},
-		{Gzip, &nine, &epoch, "gzip-9@1000"},
-		{Zstd, nil, nil, "zstd-3"},
-		{Uncompressed, nil, &epoch, "uncompressed@1000"},
+		{"", nil, nil, false, "gzip-5"},
+		{Gzip, &nine, &epoch, false, "gzip-9@1000"},
+		{Gzip, nil, &epoch, true, "gzip-5=1000"},
+		{Zstd, nil, nil, true, "zstd-3"},
+		{Uncompressed, nil, &epoch, false, "uncompressed@1000"},
 	} {
 		enc, err := newEncoder(tc.compression, tc.level)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := enc.form(tc.epoch); got != tc.want {
+		if got := enc.form(tc.epoch, tc.all); got != tc.want {
 			t.Errorf("form %q, want %q", got, tc.want)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"strings"
 
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -16,7 +15,8 @@ import (
 // configJSON writes the image's configuration (OCI image-spec, config.md, with
 // docker's extensions). Its members are sorted by name, as the reference has
 // them, so that equal images get equal IDs whoever builds them.
-func configJSON(config dockerspec.DockerOCIImage, layers []layer.Packed, more map[string]json.RawMessage) ([]byte, error) {
+func configJSON(out Output, layers []layer.Packed) ([]byte, error) {
+	config := out.Config
 	if config.OS == "" || config.Architecture == "" {
 		return nil, errors.New("the config has no operating system or no architecture")
 	}
@@ -32,6 +32,9 @@ func configJSON(config dockerspec.DockerOCIImage, layers []layer.Packed, more ma
 			}
 		}
 	}
+	if out.OmitHistory {
+		config.History = nil
+	}
 	data, err := json.Marshal(config)
 	if err != nil {
 		return nil, err
@@ -40,7 +43,7 @@ func configJSON(config dockerspec.DockerOCIImage, layers []layer.Packed, more ma
 	if err := json.Unmarshal(data, &members); err != nil {
 		return nil, err
 	}
-	maps.Copy(members, more)
+	maps.Copy(members, out.ConfigMembers)
 	return json.Marshal(members)
 }
 

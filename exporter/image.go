@@ -151,7 +151,7 @@ func walkIndexes(ctx context.Context, b cache.Blobs, root ocispec.Descriptor, fn
 // isAttestation tells whether the index holds d only as a statement about
 // another of its manifests: such entries are for no platform.
 func isAttestation(d ocispec.Descriptor) bool {
-	if d.Annotations["vnd.docker.reference.type"] == "attestation-manifest" {
+	if d.Annotations[attestationTypeKey] == attestationManifest {
 		return true
 	}
 	return d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"

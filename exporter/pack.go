@@ -26,14 +26,18 @@ type Output struct {
 	// which is made to fit the layers if it does not; and Created, which is the
 	// last history entry's if it is nil.
 	Config dockerspec.DockerOCIImage
+	// OmitHistory leaves the history out.
+	OmitHistory bool
 	// Layers are the image's, lowest first.
 	Layers []snapshot.Layer
 	// Annotations go into the manifest.
 	Annotations map[string]string
 	// ConfigMembers are added to the written Config: what its type does not know.
 	ConfigMembers map[string]json.RawMessage
-	// DescriptorAnnotations go into the index, beside the manifest's digest.
+	// DescriptorAnnotations go beside the manifest's digest, wherever that is.
 	DescriptorAnnotations map[string]string
+	// Attestations are statements about the image. With any, there is an index.
+	Attestations []Attestation
 }
 
 // Store is where Pack writes to.
@@ -54,12 +58,19 @@ type PackOptions struct {
 	Force bool
 	// DockerTypes writes docker's media types instead of OCI's.
 	DockerTypes bool
-	// Epoch, if set, replaces every later time in layers made on this machine.
-	// Layers that came from images stay as they are, and the times in the Config
-	// are the caller's business.
-	Epoch *time.Time
-	// IndexAnnotations go into the index, if there is one.
-	IndexAnnotations map[string]string
+	// Epoch, if set, replaces every later time in layers made on this machine, or
+	// all times there. Layers that came from images stay as they are, and the times
+	// in the Config are the caller's business.
+	Epoch    *time.Time
+	AllTimes bool
+	// Index makes an index even of one image.
+	Index bool
+	// IndexAnnotations go into the index, IndexDescriptorAnnotations beside its
+	// digest. They are an error if there is none.
+	IndexAnnotations, IndexDescriptorAnnotations map[string]string
+	// ImageAttestations writes attestations in the form of images, for registries
+	// that know nothing else, instead of as artifacts.
+	ImageAttestations bool
 	// Jobs is the number of layers packed at once; 0 means one for each core, at
 	// most four.
 	Jobs int
@@ -88,7 +99,7 @@ func Pack(ctx context.Context, outs []Output, pool *layer.Pool, blobs Store, opt
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	var manifests []ocispec.Descriptor
+	var manifests, attestations []ocispec.Descriptor
 	for _, out := range outs {
 		var packed []layer.Packed
 		for _, l := range out.Layers {
@@ -99,11 +110,23 @@ func Pack(ctx context.Context, outs []Output, pool *layer.Pool, blobs Store, opt
 			return ocispec.Descriptor{}, err
 		}
 		manifests = append(manifests, d)
+		if len(out.Attestations) == 0 {
+			continue
+		}
+		if d, err = p.attest(ctx, d, out.Attestations); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		attestations = append(attestations, d)
 	}
-	if len(manifests) == 1 {
+	if !opt.indexed(outs) {
 		return manifests[0], nil
 	}
-	return p.index(ctx, manifests)
+	return p.index(ctx, append(manifests, attestations...))
+}
+
+// indexed tells whether there is an index.
+func (opt PackOptions) indexed(outs []Output) bool {
+	return len(outs) > 1 || opt.Index || len(outs[0].Attestations) > 0
 }
 
 // check refuses what the reference refuses, too.
@@ -111,12 +134,22 @@ func (opt PackOptions) check(outs []Output) error {
 	if len(outs) == 0 {
 		return errors.New("pack: nothing to pack")
 	}
-	if len(outs) == 1 && len(opt.IndexAnnotations) > 0 {
+	ofIndex := len(opt.IndexAnnotations) + len(opt.IndexDescriptorAnnotations)
+	if ofIndex > 0 && !opt.indexed(outs) {
 		return errors.New("pack: an image of a single platform has no index to annotate")
 	}
+	if !opt.DockerTypes {
+		return nil
+	}
+	if opt.Compression == Zstd {
+		return errors.New("pack: docker's media types know no zstd: use OCI's, or gzip")
+	}
 	for _, out := range outs {
-		if opt.DockerTypes && (len(opt.IndexAnnotations) > 0 || len(out.DescriptorAnnotations) > 0) {
+		if ofIndex > 0 || len(out.DescriptorAnnotations) > 0 {
 			return errors.New("pack: docker's media types have no annotations on an index: use OCI's")
+		}
+		if len(out.Attestations) > 0 {
+			return errors.New("pack: docker's media types have no attestations: use OCI's")
 		}
 	}
 	return nil
@@ -135,7 +168,7 @@ func (p *packer) image(ctx context.Context, out Output, layers []layer.Packed) (
 	if platform.OS == "" && platform.Architecture == "" {
 		platform = out.Config.Platform
 	}
-	config, err := configJSON(out.Config, layers, out.ConfigMembers)
+	config, err := configJSON(out, layers)
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("pack image for %s: %w", platformName(platform), err)
 	}
@@ -196,12 +229,14 @@ func (p *packer) index(ctx context.Context, manifests []ocispec.Descriptor) (oci
 	if p.opt.DockerTypes {
 		mediaType = dockerIndex
 	}
-	return p.putDocument(ctx, mediaType, ocispec.Index{
+	d, err := p.putDocument(ctx, mediaType, ocispec.Index{
 		Versioned:   specs.Versioned{SchemaVersion: 2},
 		MediaType:   mediaType,
 		Manifests:   manifests,
 		Annotations: p.opt.IndexAnnotations,
 	})
+	d.Annotations = maps.Clone(p.opt.IndexDescriptorAnnotations)
+	return d, err
 }
 
 // putDocument stores a manifest or an index, laid out for people to read as the

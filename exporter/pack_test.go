@@ -307,6 +307,32 @@ func TestPackEpoch(t *testing.T) {
 	}
 }
 
+// TestPackAllTimes gives files older than the epoch its time as well.
+func TestPackAllTimes(t *testing.T) {
+	pool, store := newPool(t), cachetest.NewMemory()
+	own := addLayer(t, pool, "own", when, 1, 100)
+	epoch := when.Add(time.Hour)
+	opt := exporter.PackOptions{Compression: exporter.Uncompressed, Epoch: &epoch, AllTimes: true}
+	img := pack(t, pool, store, opt, output(amd64, own))
+	h, err := tar.NewReader(bytes.NewReader(blobBytes(t, store, *img.Layers[0].Blob))).Next()
+	if err != nil || !h.ModTime.Equal(epoch) {
+		t.Errorf("%+v, %v, want the time %v", h, err, epoch)
+	}
+	opt.AllTimes = false
+	if clamped := pack(t, pool, store, opt, output(amd64, own)); clamped.Layers[0].DiffID == img.Layers[0].DiffID {
+		t.Error("one form was taken for the other")
+	}
+}
+
+func TestPackOmitsHistory(t *testing.T) {
+	pool, store := newPool(t), cachetest.NewMemory()
+	out := output(amd64, addLayer(t, pool, "own", when, 1, 100))
+	out.OmitHistory = true
+	if img := pack(t, pool, store, exporter.PackOptions{}, out); len(img.Config.History) > 0 {
+		t.Errorf("history %+v", img.Config.History)
+	}
+}
+
 func TestPackKeepsLayersOfImages(t *testing.T) {
 	pool, store := newPool(t), &counting{Memory: cachetest.NewMemory()}
 	base, err := exporter.ReadImage(t.Context(), store, cachetest.Image(t, store, amd64, 1, 2, 1000), amd64)
@@ -436,7 +462,7 @@ func TestPackIndex(t *testing.T) {
 func TestPackRefuses(t *testing.T) {
 	pool, store := newPool(t), cachetest.NewMemory()
 	own := addLayer(t, pool, "own", when, 1, 10)
-	ten, zero := 10, 0
+	ten, many := 10, 23
 	for _, tc := range []struct {
 		outs []exporter.Output
 		opt  exporter.PackOptions
@@ -445,7 +471,10 @@ func TestPackRefuses(t *testing.T) {
 		{nil, exporter.PackOptions{}, "pack: nothing to pack"},
 		{[]exporter.Output{output(amd64)}, exporter.PackOptions{Compression: "lzma"}, `unknown compression "lzma": use gzip, zstd or uncompressed`},
 		{[]exporter.Output{output(amd64)}, exporter.PackOptions{Level: &ten}, "compression level 10 of gzip is not from 0 to 9"},
-		{[]exporter.Output{output(amd64)}, exporter.PackOptions{Compression: "zstd", Level: &zero}, "compression level 0 of zstd is not from 1 to 22"},
+		{[]exporter.Output{output(amd64)}, exporter.PackOptions{Compression: "zstd", Level: &many}, "compression level 23 of zstd is not from 0 to 22"},
+		{[]exporter.Output{output(amd64)}, exporter.PackOptions{Compression: "uncompressed", Level: &ten}, "what is not compressed has no compression level"},
+		{[]exporter.Output{output(amd64)}, exporter.PackOptions{Compression: "estargz"}, "compression estargz is not supported: gzip and zstd are what every registry and engine reads"},
+		{[]exporter.Output{output(amd64)}, exporter.PackOptions{Compression: "zstd", DockerTypes: true}, "pack: docker's media types know no zstd: use OCI's, or gzip"},
 		{
 			[]exporter.Output{output(amd64)}, exporter.PackOptions{IndexAnnotations: map[string]string{"a": "b"}},
 			"pack: an image of a single platform has no index to annotate",

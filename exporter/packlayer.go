@@ -116,12 +116,12 @@ func (p *packer) own(ctx context.Context, l snapshot.Layer) (layer.Packed, error
 	if err != nil {
 		return layer.Packed{}, fmt.Errorf("pack layer: %w", err)
 	}
-	form := p.enc.form(p.opt.Epoch)
+	form := p.enc.form(p.opt.Epoch, p.opt.AllTimes)
 	if packed, ok, err := p.recall(ctx, dir, form); err != nil || ok {
 		return packed, err
 	}
 	packed, size, err := p.stream(ctx, id, func(w io.Writer) error {
-		return layertar.Write(ctx, w, dir, layertar.Options{Epoch: p.opt.Epoch})
+		return layertar.Write(ctx, w, dir, layertar.Options{Epoch: p.opt.Epoch, All: p.opt.AllTimes})
 	})
 	if err != nil {
 		return layer.Packed{}, fmt.Errorf("pack layer %s: %w", id, err)
@@ -132,7 +132,7 @@ func (p *packer) own(ctx context.Context, l snapshot.Layer) (layer.Packed, error
 // recompressed packs a layer that came from an image in another way. It does so
 // from the blob, since only that gives the archive's exact bytes.
 func (p *packer) recompressed(ctx context.Context, l snapshot.Layer) (layer.Packed, error) {
-	form := p.enc.form(nil)
+	form := p.enc.form(nil, false)
 	var dir *layer.Dir // for the memo; the layer need not be unpacked here
 	id, err := p.find(l)
 	if err == nil {

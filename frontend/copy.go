@@ -72,7 +72,6 @@ func (s *stage) transfer(t transfer, name string, st step) error {
 		Dest:  destination(s.workdir(), t.files.DestPath),
 		Owner: t.chown,
 		Mode:  t.chmod,
-		Epoch: s.l.epoch,
 	}
 	inputs := []solver.ID{s.onto(t)}
 	history := t.keyword

@@ -30,7 +30,7 @@ func keyCases() []Op {
 		Mkdir{Path: "/app", User: "app:app", Epoch: ptr(int64(1))},
 		Copy{
 			Sources: []CopySource{{Paths: []string{"a", "b*"}, Unpack: true, ResetOwner: true}},
-			Dest:    "/x/", Owner: "1:2", Mode: "u+x", Epoch: ptr(int64(0)),
+			Dest:    "/x/", Owner: "1:2", Mode: "u+x",
 		},
 		Run{
 			Args: []string{"/bin/sh", "-c", "make <&>"}, Env: []string{"A=b"}, Dir: "/", User: "app",

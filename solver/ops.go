@@ -71,8 +71,6 @@ type Copy struct {
 	Owner string `json:"owner,omitempty"`
 	// Mode is an octal or symbolic mode; empty keeps the source's.
 	Mode string `json:"mode,omitempty"`
-	// Epoch, if set, is the modification time of everything copied, in Unix seconds.
-	Epoch *int64 `json:"epoch,omitempty"`
 }
 
 // CopySource selects files from one tree.

@@ -24,21 +24,23 @@ import (
 
 // Options are the options of [Write] and [Tar].
 type Options struct {
-	// Epoch, if set, replaces every time that is later than it.
+	// Epoch, if set, is the time of everything.
 	Epoch *time.Time
+	// Delete makes Write remove from its target what the tree does not have.
+	Delete bool
 	// Log is told what could not be kept, because only root may; nil discards it.
 	Log *slog.Logger
 }
 
 // Tar writes all of t to w as a tar. Equal trees give equal bytes.
 func Tar(ctx context.Context, w io.Writer, t snapshot.Tree, opt Options) error {
-	return layertar.WriteTree(ctx, w, t, layertar.Options{Epoch: opt.Epoch})
+	return layertar.WriteTree(ctx, w, t, layertar.Options{Epoch: opt.Epoch, All: true})
 }
 
 // Write writes all of t into the directory target, which is made if it does not
-// exist. What is there already stays, unless t has something by the same name:
-// directories are merged, anything else is replaced. Links in target are never
-// followed, so that nothing is written outside of it.
+// exist. What is there already stays, unless t has something by the same name or
+// opt says otherwise: directories are merged, anything else is replaced. Links in
+// target are never followed, so that nothing is written outside of it.
 //
 // Modes, times, links and extended attributes are the tree's; owners are if this
 // process runs as root, and otherwise everything is the caller's, devices and
@@ -63,6 +65,7 @@ func Write(ctx context.Context, target string, t snapshot.Tree, opt Options) err
 		root:  root,
 		owner: os.Geteuid() == 0,
 		epoch: opt.Epoch,
+		prune: opt.Delete,
 		log:   opt.Log,
 		links: map[inode]string{},
 	}
@@ -86,6 +89,7 @@ type writer struct {
 	root  *os.Root
 	owner bool // whether owners are kept
 	epoch *time.Time
+	prune bool // whether what the tree does not have is removed
 	log   *slog.Logger
 	links map[inode]string // the first name of each file that has several
 }
@@ -104,6 +108,30 @@ func (w *writer) children(dir *os.File, name string) error {
 			return fmt.Errorf("%s: invalid file name %q", name, e.Name)
 		}
 		if err := w.entry(dir, path.Join(name, e.Name), e); err != nil {
+			return err
+		}
+	}
+	if w.prune {
+		return w.removeOthers(dir, name, entries)
+	}
+	return nil
+}
+
+// removeOthers removes from dir whatever is not among entries.
+func (w *writer) removeOthers(dir *os.File, name string, entries []snapshot.Entry) error {
+	keep := map[string]bool{}
+	for _, e := range entries {
+		keep[e.Name] = true
+	}
+	there, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, base := range there {
+		if keep[base] {
+			continue
+		}
+		if err := w.root.RemoveAll(path.Join(name, base)); err != nil {
 			return err
 		}
 	}

@@ -331,7 +331,7 @@ func TestWriteEpoch(t *testing.T) {
 	}
 	want := map[string]string{
 		"late":  "0100644 1970-01-01T00:16:40Z ",
-		"early": "0100644 1970-01-01T00:08:20.000000007Z ",
+		"early": "0100644 1970-01-01T00:16:40Z ",
 		"link":  "0120777 1970-01-01T00:16:40Z -> late",
 	}
 	if diff := cmp.Diff(want, list(t, target)); diff != "" {
@@ -377,6 +377,63 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// TestWriteDelete removes what the tree does not have, and nothing through a link.
+func TestWriteDelete(t *testing.T) {
+	outside, target := t.TempDir(), t.TempDir()
+	for _, name := range []string{outside + "/kept", target + "/old", target + "/d/old/deep", target + "/was"} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(outside, target+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	tr := tree{}
+	tr.put("d", snapshot.Dir, 0o755, nil)
+	tr.put("was", snapshot.File, 0o644, func(n *node) { n.data = "new" })
+	if err := Write(t.Context(), target, tr, Options{Delete: true}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"d": "040755 " + at, "was": "0100644 " + at + " new"}
+	if diff := cmp.Diff(want, list(t, target)); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := os.Stat(outside + "/kept"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMerge(t *testing.T) {
+	target := t.TempDir()
+	one, two := tree{}, tree{}
+	for _, tr := range []tree{one, two} {
+		tr.put("bin", snapshot.Dir, 0o755, nil)
+	}
+	one.put("bin/a", snapshot.File, 0o644, func(n *node) { n.data = "one" })
+	two.put("bin/b", snapshot.File, 0o600, func(n *node) { n.data = "two" })
+	parts := []Part{{"linux/amd64", one}, {"linux/arm64", two}}
+	if err := Write(t.Context(), target, Merge(parts), Options{}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"bin": "040755 " + at, "bin/a": "0100644 " + at + " one", "bin/b": "0100600 " + at + " two"}
+	if diff := cmp.Diff(want, list(t, target)); diff != "" {
+		t.Error(diff)
+	}
+	two.put("bin/a", snapshot.File, 0o644, nil)
+	err := Write(t.Context(), t.TempDir(), Merge(parts), Options{})
+	if err == nil || !strings.HasSuffix(err.Error(), "bin: both linux/amd64 and linux/arm64 have a file a") {
+		t.Errorf("error %v", err)
+	}
+	for _, name := range []string{"none", "bin/none"} {
+		if _, err := Merge(parts).Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Lstat(%s): %v", name, err)
+		}
+	}
+}
+
 func TestTar(t *testing.T) {
 	one := tree{}
 	one.put(".", snapshot.Dir, 0o755, nil)
@@ -408,7 +465,7 @@ func TestTar(t *testing.T) {
 		found[strings.TrimSuffix(h.Name, "/")] = fmt.Sprintf("%d %s %d", h.Uid, data, h.ModTime.Unix())
 	}
 	delete(found, ".")
-	want := map[string]string{"linux_amd64": "0  0", "linux_amd64/a": "7 one 1000", "linux_arm64": "0  0"}
+	want := map[string]string{"linux_amd64": "0  1000", "linux_amd64/a": "7 one 1000", "linux_arm64": "0  1000"}
 	if diff := cmp.Diff(want, found); diff != "" {
 		t.Error(diff)
 	}

@@ -155,7 +155,7 @@ func (w *writer) tolerate(err error, what, name string) error {
 // times are the access and modification times of e.
 func (w *writer) times(e snapshot.Entry) []unix.Timespec {
 	t := e.ModTime
-	if w.epoch != nil && t.After(*w.epoch) {
+	if w.epoch != nil {
 		t = *w.epoch
 	}
 	if t.IsZero() {

@@ -42,9 +42,6 @@ type CopyOptions struct {
 	Owner *Owner
 	// Mode is an octal or symbolic mode, as in [ParseMode]; empty keeps modes.
 	Mode string
-	// Time, if set, is the modification time of everything copied or made. What is
-	// unpacked keeps the times of its archive.
-	Time *time.Time
 	// Now is the modification time of what has no other: directories that have to
 	// be made, and here-documents.
 	Now time.Time
@@ -190,10 +187,7 @@ func (c *copier) newDir(mode uint32) snapshot.Entry {
 // time returns the modification time of something whose source has the time own,
 // or none if that is zero.
 func (c *copier) time(own time.Time) time.Time {
-	switch {
-	case c.opt.Time != nil:
-		return *c.opt.Time
-	case own.IsZero():
+	if own.IsZero() {
 		return c.opt.Now
 	}
 	return own

@@ -199,13 +199,6 @@ func TestCopy(t *testing.T) {
 				x/in file 0644 5:6 "in"
 				x/sub dir 1755 101:201 1970-01-01T00:33:20Z
 				x/sub/file file 0644 102:202 "deep"`},
-		{name: "time", paths: "d l", opt: CopyOptions{Dest: "/a/x/", Time: &when},
-			want: `a dir 0755 0:0
-				a/x dir 0755 0:0
-				a/x/in file 0600 5:6 "in"
-				a/x/l file 0640 1:2 "f"
-				a/x/sub dir 1770 101:201
-				a/x/sub/file file 0644 102:202 "deep"`},
 		{name: "nothing matches", paths: "*.none *.nil", opt: CopyOptions{Dest: "/x/"}, want: ""},
 		{name: "through a relative link", paths: "f", opt: CopyOptions{Dest: "/bin/"},
 			want: usrLines + `

@@ -17,8 +17,9 @@ import (
 
 // Options change what is written.
 type Options struct {
-	// Epoch, if set, replaces every time that is later than it.
+	// Epoch, if set, replaces every time that is later than it, or all of them.
 	Epoch *time.Time
+	All   bool
 }
 
 // Write writes the layer d as a tar: directories before what is in them,
@@ -178,7 +179,7 @@ func (p *packer) writeHeader(name string, hdr *tar.Header, xattrs map[string]str
 
 func (p *packer) header(name string, e snapshot.Entry) *tar.Header {
 	hdr := &tar.Header{Name: name, Mode: int64(e.Mode), Uid: e.UID, Gid: e.GID, ModTime: e.ModTime}
-	if t := p.opt.Epoch; t != nil && hdr.ModTime.After(*t) {
+	if t := p.opt.Epoch; t != nil && (p.opt.All || hdr.ModTime.After(*t)) {
 		hdr.ModTime = *t
 	}
 	if hdr.ModTime.Nanosecond() != 0 {

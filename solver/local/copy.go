@@ -72,9 +72,6 @@ func (w *Worker) copy(ctx context.Context, t solver.Task, op solver.Copy, read [
 		return nil, err
 	}
 	opt := fileset.CopyOptions{Dest: op.Dest, Mode: op.Mode, Now: now()}
-	if epoch, ok := solver.ModTime(op.Epoch); ok {
-		opt.Time, opt.Now = &epoch, epoch
-	}
 	if op.Owner != "" {
 		owner, err := fileset.LookupOwner(base, op.Owner)
 		if err != nil {
@@ -151,7 +148,7 @@ func (w *Worker) mkdir(ctx context.Context, t solver.Task, op solver.Mkdir, out 
 }
 
 // inlineTree is the files of op. They have no time of their own: Copy gives them
-// the present, or the epoch.
+// the present.
 func inlineTree(op solver.Inline) snapshot.Tree {
 	files := make([]fileset.MemoryFile, len(op.Files))
 	for i, f := range op.Files {
