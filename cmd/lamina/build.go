@@ -62,7 +62,7 @@ func runBuild(ctx context.Context, e *env, req *request) (err error) {
 		return err
 	}
 	defer b.display.Close()
-	if b.engine, err = e.openEngine(ctx, b.display); err != nil {
+	if b.engine, err = e.openEngine(ctx, b.display, req.insecure()...); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.engine.Close()) }()
@@ -77,23 +77,23 @@ func runBuild(ctx context.Context, e *env, req *request) (err error) {
 	if b.call != nil {
 		return b.runCall(ctx, in)
 	}
-	results, err := b.solve(ctx, in)
+	found, err := b.solve(ctx, in)
 	if err != nil {
 		return b.failed(err, in.source)
 	}
 	settled := b.engine.Settle()
 	defer settled()
-	made, err := b.export(ctx, results)
+	images, err := b.export(ctx, found)
 	if err != nil {
 		return err
 	}
 	b.display.Close()
-	return b.tell(made)
+	return b.tell(images)
 }
 
 // solve lowers the Dockerfile and computes what it asks for: the result of every
 // node that stands behind an image's history.
-func (b *build) solve(ctx context.Context, in *input) (map[solver.ID]solver.Result, error) {
+func (b *build) solve(ctx context.Context, in *input) (results, error) {
 	file, err := frontend.Parse(in.name, in.source)
 	if err != nil {
 		return nil, err
@@ -104,6 +104,9 @@ func (b *build) solve(ctx context.Context, in *input) (map[solver.ID]solver.Resu
 	}
 	b.plan = plan
 	b.remark(remarks{plan.Warnings, plan.Notes})
+	if err := b.settle(); err != nil {
+		return nil, err
+	}
 	sums, err := fileset.OpenIndex(b.engine.Store.Path("sums"))
 	if err != nil {
 		return nil, err
@@ -124,11 +127,11 @@ func (b *build) solve(ctx context.Context, in *input) (map[solver.ID]solver.Resu
 	if err := sums.Save(); err != nil {
 		b.logger().Warn("file digests could not be remembered", "error", err)
 	}
-	results := map[solver.ID]solver.Result{}
+	all := results{}
 	for i, id := range roots {
-		results[id] = found[i]
+		all[id] = found[i]
 	}
-	return results, nil
+	return all, nil
 }
 
 // contextName is the name that the frontend gives the build context.

@@ -29,17 +29,19 @@ func (o *buildOptions) register(f *pflag.FlagSet) {
 
 // sourceOptions say what is built.
 type sourceOptions struct {
-	file      string
-	targets   []string
-	buildArgs []string
-	platforms []string
-	pull      pullPolicy
+	file          string
+	targets       []string
+	buildArgs     []string
+	buildArgFiles []string
+	platforms     []string
+	pull          pullPolicy
 }
 
 func (o *sourceOptions) register(f *pflag.FlagSet) {
 	f.StringVarP(&o.file, "file", "f", "", "Name of the Dockerfile (default: PATH/Dockerfile); - for standard input")
 	f.StringArrayVar(&o.targets, "target", nil, "Stage to build; may be repeated")
 	f.StringArrayVar(&o.buildArgs, "build-arg", nil, "Value of an ARG (KEY=VALUE, or KEY to take it from the environment)")
+	f.StringArrayVar(&o.buildArgFiles, "build-arg-file", nil, "File with values of ARGs, as lines KEY=VALUE")
 	f.StringSliceVar(&o.platforms, "platform", nil, "Platforms to build for")
 	f.Var(&o.pull, "pull", "When to ask registries for base images (always, missing, never, newer); always if no value is given")
 	f.Lookup("pull").NoOptDefVal = string(engine.PullAlways)
@@ -87,25 +89,6 @@ type cacheOptions struct {
 func (o *cacheOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.noCache, "no-cache", false, "Do not use the cache")
 	f.StringSliceVar(&o.noCacheFilter, "no-cache-filter", nil, "Stages to build without the cache")
-}
-
-// resultOptions say what becomes of the result.
-type resultOptions struct {
-	tags                  []string
-	labels                []string
-	outputs               []string
-	push, load            bool
-	iidFile, metadataFile string
-}
-
-func (o *resultOptions) register(f *pflag.FlagSet) {
-	f.StringArrayVarP(&o.tags, "tag", "t", nil, "Name of the image (name:tag); may be repeated")
-	f.StringArrayVar(&o.labels, "label", nil, "Label of the image (KEY=VALUE)")
-	f.StringArrayVarP(&o.outputs, "output", "o", nil, "Where the result goes (type=oci|docker|tar|local|image|registry|cacheonly,dest=PATH)")
-	f.BoolVar(&o.push, "push", false, "Push the image to the registries of its names")
-	f.BoolVar(&o.load, "load", false, "Accepted for docker's sake: the image is in the store anyway")
-	f.StringVar(&o.iidFile, "iidfile", "", "File to write the image's ID to")
-	f.StringVar(&o.metadataFile, "metadata-file", "", "File to write the result's description to, as JSON")
 }
 
 // displayOptions say what is shown meanwhile.

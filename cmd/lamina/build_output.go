@@ -3,10 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
-	"strconv"
+	"time"
 
-	"lamina/cache/registry"
 	"lamina/exporter"
 )
 
@@ -14,170 +15,184 @@ import (
 type output struct {
 	kind string // image, oci, docker, tar, local or cacheonly
 	dest string // a path; "-" is standard output
-	push bool
-	name string // of the image, beside --tag; empty if there is none
 	dir  bool   // oci and docker: a directory instead of an archive
-	pack exporter.PackOptions
 
-	names []registry.Name // all that the image gets
+	// Of images.
+	name        string // beside --tag; empty if there is none
+	names       []imageName
+	push        bool
+	byDigest    bool   // pushed without a tag
+	unstored    bool   // not made part of the store
+	insecure    bool   // the registry may speak plain HTTP, or show any certificate
+	prefix      string // of a name by digest, which the image gets too
+	prefixAlone bool   // … or only if it has no other
+	rewrite     bool   // later times in layers become the epoch
+	pack        exporter.PackOptions
+	annotations []annotation
+
+	// Of files.
+	split  *bool // whether each platform has a directory of its own
+	remove bool  // what the result does not have is removed from dest
+
+	epoch *time.Time // instead of the build's
+	notes []string   // about options that have no effect
 }
 
-// parseOutputs parses --output and --push. Without either the result is an image
-// in the store.
+// isImage tells whether the output is an image, wherever it goes.
+func (out *output) isImage() bool { return oneOf(out.kind, "image", "oci", "docker") }
+
+// parseOutputs parses --output, --push, --load and what else is about the result.
+// Without any of these the result is an image in the store.
 func parseOutputs(o buildOptions, stdoutIsTerminal bool) ([]output, error) {
 	var all []output
-	stdout := 0
 	for _, s := range o.outputs {
 		out, err := parseOutput(s)
+		if err == nil && out.dest == "-" && stdoutIsTerminal {
+			err = errors.New("refusing to write an archive to a terminal; redirect it")
+		}
+		if err == nil {
+			err = out.checkDest(o.allow)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("--output=%s: %w", s, err)
 		}
-		if out.dest == "-" {
-			stdout++
-			if stdoutIsTerminal {
-				return nil, fmt.Errorf("--output=%s: refusing to write an archive to a terminal; redirect it", s)
-			}
-		}
 		all = append(all, out)
 	}
-	if stdout > 1 {
-		return nil, errors.New("only one --output can go to standard output")
-	}
-	if stdout > 0 && o.quiet {
-		return nil, errors.New("--quiet and an --output to standard output exclude each other")
+	if err := checkDests(all, o.quiet); err != nil {
+		return nil, err
 	}
 	if len(all) == 0 {
 		all = []output{{kind: "image"}}
 	}
 	if o.push {
-		pushed := false
-		for i := range all {
-			if all[i].kind == "image" {
-				all[i].push, pushed = true, true
-			}
-		}
-		if !pushed {
-			all = append(all, output{kind: "image", push: true})
-		}
+		all = withPush(all)
+	}
+	if o.load && !slices.ContainsFunc(all, func(out output) bool { return out.kind == "image" && !out.unstored }) {
+		all = append(all, output{kind: "image"})
+	}
+	shared, err := parseAnnotations(o.annotations)
+	if err != nil {
+		return nil, err
 	}
 	for i := range all {
-		out := &all[i]
-		var err error
-		if out.names, err = imageNames(o.tags, out.name); err != nil {
+		if err := all[i].complete(o, shared); err != nil {
 			return nil, err
-		}
-		if out.push && len(out.names) == 0 {
-			return nil, withHint(errors.New("there is no name to push to"), "name the image with --tag")
 		}
 	}
 	return all, nil
 }
 
-// imageNames parses the names that an image is to have.
-func imageNames(tags []string, another string) ([]registry.Name, error) {
-	if another != "" {
-		tags = append(slices.Clone(tags), another)
-	}
-	var names []registry.Name
-	for _, s := range tags {
-		n, err := registry.ParseName(s)
-		if err != nil {
-			return nil, err
+// withPush is what --push makes of the outputs: images are pushed, and if there is
+// none it is one more output.
+func withPush(all []output) []output {
+	found := false
+	for i := range all {
+		if all[i].kind == "image" {
+			all[i].push, found = true, true
 		}
-		if n.Digest != "" {
-			return nil, fmt.Errorf("%s: a name with a digest cannot be given to an image", s)
-		}
-		names = append(names, n)
 	}
-	return names, nil
+	if !found {
+		all = append(all, output{kind: "image", push: true, unstored: true})
+	}
+	return all
 }
 
-// parseOutput parses one "type=KIND,dest=PATH,…", or a path alone, which is
-// docker's short form of type=local; "-" is short for type=tar.
-func parseOutput(s string) (output, error) {
-	fields, err := csvFields(s)
-	if err != nil {
-		return output{}, err
+// complete adds to an output what the other flags say of all.
+func (out *output) complete(o buildOptions, shared []annotation) (err error) {
+	if !out.isImage() {
+		return nil
 	}
-	if len(fields) == 1 && fields[0].value == "" && s != "" {
-		if s == "-" {
-			return output{kind: "tar", dest: "-"}, nil
-		}
-		return output{kind: "local", dest: s}, nil
+	if out.names, err = imageNames(o.tags, out.name, o.targets); err != nil {
+		return err
 	}
-	var out output
-	for _, f := range fields {
-		if err := out.set(f.key, f.value); err != nil {
-			return output{}, err
+	if out.push && len(out.names) == 0 && out.prefix == "" {
+		return withHint(errors.New("there is no name to push to"), "name the image with --tag")
+	}
+	for _, n := range out.names {
+		if out.byDigest && n.tagged {
+			return withHint(fmt.Errorf("push-by-digest=true: %s has a tag, which is not pushed", n.given), "give the name without it")
 		}
 	}
-	return out, out.check()
-}
-
-// set sets one option.
-func (out *output) set(key, value string) (err error) {
-	switch key {
-	case "type":
-		out.kind = value
-		if value == "registry" {
-			out.kind, out.push = "image", true
-		}
-	case "dest":
-		out.dest = value
-	case "name":
-		out.name = value
-	case "push":
-		out.push, err = strconv.ParseBool(value)
-	case "tar":
-		var tar bool
-		tar, err = strconv.ParseBool(value)
-		out.dir = !tar
-	case "oci-mediatypes":
-		var oci bool
-		oci, err = strconv.ParseBool(value)
-		out.pack.DockerTypes = !oci
-	case "compression":
-		out.pack.Compression = exporter.Compression(value)
-	case "compression-level":
-		var level int
-		level, err = strconv.Atoi(value)
-		out.pack.Level = &level
-	case "force-compression":
-		out.pack.Force, err = strconv.ParseBool(value)
-	default:
-		return fmt.Errorf("unknown option %q", key)
-	}
-	if err != nil {
-		return fmt.Errorf("%s=%s: not a valid value", key, value)
-	}
+	out.annotations = append(slices.Clone(shared), out.annotations...)
+	out.rewrite = out.rewrite || o.rewriteTimestamp
 	return nil
 }
 
-// check tells what is missing or makes no sense.
-func (out *output) check() error {
-	switch out.kind {
-	case "image", "cacheonly":
-		if out.dest != "" {
-			return fmt.Errorf("type=%s takes no dest", out.kind)
-		}
-	case "oci", "docker", "tar":
-		if out.dest == "" {
-			out.dest = "-"
-		}
-		if out.dir && out.dest == "-" {
-			return errors.New("a directory cannot go to standard output; give dest=PATH")
-		}
-	case "local":
-		if out.dest == "" || out.dest == "-" {
-			return errors.New("type=local needs dest=PATH")
-		}
-	case "":
-		return errors.New("there is no type=")
-	default:
-		return fmt.Errorf("unknown type %q, want image, registry, oci, docker, tar, local or cacheonly", out.kind)
+// localDelete is what --allow has to say before files of a directory elsewhere are
+// removed.
+const localDelete = "buildx.local.delete"
+
+// checkDest finds out early what cannot be written to.
+func (out *output) checkDest(allowed []string) error {
+	if out.dest == "" || out.dest == "-" {
+		return nil
 	}
-	if out.push && out.kind != "image" {
-		return fmt.Errorf("type=%s cannot be pushed", out.kind)
+	directory := out.kind == "local" || out.dir
+	st, err := os.Stat(out.dest)
+	switch {
+	case err != nil: // nothing is there, or writing it will say what is wrong
+	case directory && !st.IsDir():
+		return fmt.Errorf("%s is a file, not a directory", out.dest)
+	case !directory && st.IsDir():
+		return fmt.Errorf("%s is a directory, not a file", out.dest)
+	}
+	if !out.remove || slices.Contains(allowed, localDelete) {
+		return nil
+	}
+	inside, err := below(out.dest)
+	if err == nil && !inside {
+		err = withHint(fmt.Errorf("mode=delete would remove files outside of the current directory, from %s", out.dest),
+			"add --allow=%s if that is meant", localDelete)
+	}
+	return err
+}
+
+// below tells whether dir is, or is going to be, beneath the current directory, with
+// links followed.
+func below(dir string) (bool, error) {
+	here, err := filepath.EvalSymlinks(".")
+	if err == nil {
+		here, err = filepath.Abs(here)
+	}
+	if err != nil {
+		return false, err
+	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return false, err
+	}
+	// What does not exist yet is where its nearest parent is.
+	rest := ""
+	for {
+		real, err := filepath.EvalSymlinks(dir)
+		if err == nil {
+			dir = filepath.Join(real, rest)
+			break
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return false, err
+		}
+		rest, dir = filepath.Join(filepath.Base(dir), rest), filepath.Dir(dir)
+	}
+	rel, err := filepath.Rel(here, dir)
+	return err == nil && rel != "." && filepath.IsLocal(rel), err
+}
+
+// checkDests refuses outputs that would write over each other.
+func checkDests(all []output, quiet bool) error {
+	seen := map[string]bool{}
+	for _, out := range all {
+		switch {
+		case out.dest == "":
+			continue
+		case out.dest == "-" && quiet:
+			return errors.New("--quiet and an --output to standard output exclude each other")
+		case out.dest == "-" && seen["-"]:
+			return errors.New("only one --output can go to standard output")
+		case seen[filepath.Clean(out.dest)]:
+			return fmt.Errorf("two --output go to %s", out.dest)
+		}
+		seen[filepath.Clean(out.dest)] = true
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"lamina/frontend"
 	"lamina/runner"
@@ -19,9 +20,12 @@ type request struct {
 	call     *call  // nil: build
 	lowering frontend.Options
 	outputs  []output
-	limits   runner.Limits
-	secret   func(id string) ([]byte, error)
-	ssh      func(id string) (local.SSHAgent, error)
+	removals []removal
+	// timestamp, if set, is the time of the image and of every file that was made.
+	timestamp *time.Time
+	limits    runner.Limits
+	secret    func(id string) ([]byte, error)
+	ssh       func(id string) (local.SSHAgent, error)
 }
 
 // newRequest checks the command line of a build. Its errors are those of the
@@ -48,6 +52,15 @@ func newRequest(e *env, o buildOptions, context string) (*request, error) {
 	if r.lowering, err = loweringOptions(o, e.getenv); err != nil {
 		return nil, err
 	}
+	if r.removals, err = parseUnset(o.unset); err != nil {
+		return nil, err
+	}
+	if r.timestamp, err = parseEpoch(o.timestamp); err != nil {
+		return nil, fmt.Errorf("--timestamp=%s: %w", o.timestamp, err)
+	}
+	if err := r.checkResult(); err != nil {
+		return nil, err
+	}
 	if r.secret, err = parseSecrets(o.secrets, e.getenv); err != nil {
 		return nil, err
 	}
@@ -55,6 +68,26 @@ func newRequest(e *env, o buildOptions, context string) (*request, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// checkResult refuses flags about the result that contradict each other.
+func (r *request) checkResult() error {
+	o := r.opt
+	switch {
+	case o.squash && o.squashAll:
+		return errors.New("--squash and --squash-all exclude each other")
+	case o.timestamp != "" && (o.epoch != "" || o.rewriteTimestamp):
+		return errors.New("--timestamp excludes --source-date-epoch and --rewrite-timestamp: it says all that they do")
+	}
+	seen := map[string]string{}
+	for _, t := range o.targets {
+		key := strings.ToLower(t)
+		if first, twice := seen[key]; twice {
+			return fmt.Errorf("--target=%s: it was given before, as %s", t, first)
+		}
+		seen[key] = t
+	}
+	return nil
 }
 
 func loweringOptions(o buildOptions, getenv func(string) string) (frontend.Options, error) {
@@ -67,14 +100,8 @@ func loweringOptions(o buildOptions, getenv func(string) string) (frontend.Optio
 		opt.Network = ""
 	}
 	var err error
-	if opt.BuildArgs, err = keyValues("build-arg", o.buildArgs, getenv); err != nil {
+	if opt.BuildArgs, err = buildArgs(o, getenv); err != nil {
 		return opt, err
-	}
-	// As docker does: what reproducible builds set in the environment is meant.
-	if epoch := getenv("SOURCE_DATE_EPOCH"); epoch != "" {
-		if _, given := opt.BuildArgs["SOURCE_DATE_EPOCH"]; !given {
-			opt.BuildArgs["SOURCE_DATE_EPOCH"] = epoch
-		}
 	}
 	if opt.Labels, err = keyValues("label", o.labels, nil); err != nil {
 		return opt, err

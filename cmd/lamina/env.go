@@ -84,11 +84,12 @@ func (e *env) openStore() (*cache.Store, error) {
 // openEngine opens the store with everything that works on it, and claims it, so
 // that nobody removes what has no name yet; the caller must close it. display,
 // which may be nil, shows transfers and warnings.
-func (e *env) openEngine(ctx context.Context, display *steps) (*engine.Engine, error) {
+// insecure are registries that may speak plain HTTP, or show any certificate.
+func (e *env) openEngine(ctx context.Context, display *steps, insecure ...string) (*engine.Engine, error) {
 	if e.root == "" {
 		return nil, errNoRoot()
 	}
-	opt := engine.Options{Root: e.root, Getenv: e.getenv, Log: e.logger()}
+	opt := engine.Options{Root: e.root, Getenv: e.getenv, Log: e.logger(), Insecure: insecure}
 	if display != nil {
 		opt.Progress, opt.Warn = display.transfer, display.warn
 	}

@@ -63,3 +63,8 @@ func writeThrough(name string, st fs.FileInfo, write func(io.Writer) error) erro
 	}
 	return errors.Join(write(f), f.Close())
 }
+
+// makeParent makes the directory that the file name is to be in.
+func makeParent(name string) error {
+	return os.MkdirAll(filepath.Dir(name), 0o755)
+}

@@ -19,6 +19,7 @@ package archive
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -41,6 +42,8 @@ type Image struct {
 	// Names are complete, such as "docker.io/library/debian:12", when written, and
 	// as the archive has them when read.
 	Names []string
+	// Annotations are written beside the root's digest, with its name.
+	Annotations map[string]string
 }
 
 // Options are the options of [Write].
@@ -69,14 +72,16 @@ func blobPath(d ocispec.Descriptor) string {
 // entries are the descriptors by which an index names the image.
 func (img Image) entries() []ocispec.Descriptor {
 	root := img.Root
-	root.Annotations = nil
+	root.Annotations = maps.Clone(img.Annotations)
 	if len(img.Names) == 0 {
 		return []ocispec.Descriptor{root}
 	}
 	var all []ocispec.Descriptor
 	for _, name := range img.Names {
 		d := root
-		d.Annotations = map[string]string{annotationName: name, ocispec.AnnotationRefName: tagOf(name)}
+		d.Annotations = map[string]string{}
+		maps.Copy(d.Annotations, img.Annotations)
+		d.Annotations[annotationName], d.Annotations[ocispec.AnnotationRefName] = name, tagOf(name)
 		all = append(all, d)
 	}
 	return all

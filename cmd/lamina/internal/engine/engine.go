@@ -42,6 +42,8 @@ type Options struct {
 	Root   string
 	Getenv func(string) string
 	Log    *slog.Logger
+	// Insecure lists registries that may speak plain HTTP, or show any certificate.
+	Insecure []string
 	// Progress is told about bytes to and from registries.
 	Progress cache.Progress
 	// Warn is told what goes on that is not as it should be.
@@ -68,7 +70,8 @@ func Open(ctx context.Context, opt Options) (*Engine, error) {
 		Store: store, Pool: pool, log: opt.Log,
 		Registry: registry.New(registry.Options{
 			Getenv: opt.Getenv, Log: opt.Log, Progress: opt.Progress, UserAgent: "lamina",
-			Waiting: waiting(opt.Warn),
+			Insecure: opt.Insecure,
+			Waiting:  waiting(opt.Warn),
 		}),
 	}
 	e.Blobs = &cache.Lazy{Store: store, Remote: e.repository}

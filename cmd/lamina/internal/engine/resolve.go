@@ -196,13 +196,18 @@ func (e *Engine) Pull(ctx context.Context, r *Resolved) (ocispec.Descriptor, err
 	return root, e.Store.Tag(ctx, name, root)
 }
 
-// Push sends the image root to the registry and gives it the name n there.
+// Push sends the image root to the registry and gives it the name n there, or no
+// name if n is one by digest.
 func (e *Engine) Push(ctx context.Context, n registry.Name, root ocispec.Descriptor) error {
 	repo, err := e.Registry.Repository(n)
 	if err != nil {
 		return err
 	}
-	if err := exporter.To(repo, n.Reference()).Export(ctx, e.Blobs, root); err != nil {
+	var names []string
+	if n.Digest == "" { // which the image has without being told
+		names = append(names, n.Reference())
+	}
+	if err := exporter.To(repo, names...).Export(ctx, e.Blobs, root); err != nil {
 		return fmt.Errorf("push %s: %w", n.Familiar(), err)
 	}
 	// From now on each blob can be mounted from here, or fetched again.
