@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/moby/buildkit/frontend/dockerfile/command"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -66,6 +67,12 @@ func noStage() *Error {
 // read reads src as a list of instructions, of which it does not yet know
 // whether they are right. An error is an [*Error] with its place.
 func read(name string, src []byte) (*File, error) {
+	if len(src) == 0 {
+		return nil, wrong("is it the file that you meant?", "the Dockerfile is empty")
+	}
+	if bytes.HasPrefix(src, []byte("\xff\xfe")) || bytes.HasPrefix(src, []byte("\xfe\xff")) {
+		return nil, &Error{Pos: solver.Pos{File: name}, Text: "the text is UTF-16", Hint: "save it as UTF-8"}
+	}
 	if _, syntax, lines, ok := parser.DetectSyntax(src); ok {
 		if err := acceptSyntax(syntax); err != nil {
 			return nil, at(position(name, lines), err)
@@ -75,7 +82,36 @@ func read(name string, src []byte) (*File, error) {
 	if err != nil {
 		return nil, parserError(name, err)
 	}
+	if n := withNUL(res.AST.Children); n != nil {
+		return nil, at(position(name, n.Location()), wrong("", "there is a NUL byte in this instruction: it can be in no argument, name or variable"))
+	}
 	return &File{Name: name, Source: src, tree: res.AST, escape: res.EscapeToken, warnings: res.Warnings}, nil
+}
+
+// withNUL returns the first instruction that has a NUL byte where it would be
+// expanded, if there is one.
+func withNUL(all []*parser.Node) *parser.Node {
+	for _, n := range all {
+		expanded := n.Original
+		for _, doc := range n.Heredocs {
+			if doc.Expand {
+				expanded += doc.Content
+			}
+		}
+		if strings.Contains(expanded, "\x00") {
+			return n
+		}
+	}
+	return nil
+}
+
+// wellFormed returns s with U+FFFD for each byte that is not UTF-8, which is what
+// the expansion of variables makes of it, and says on the standard error.
+func wellFormed(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return string([]rune(s))
 }
 
 // parserError is err with its line, which the parser counts from 0 in directives.

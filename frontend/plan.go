@@ -125,7 +125,10 @@ func (l *lowering) planStage(index int, st instructions.Stage) (*stage, error) {
 	}
 	s.lint = l.lint.WithMergedConfigFromComments(st.Comments)
 
-	ref, err := l.lex.ProcessWordWithMatches(st.BaseName, l.globals)
+	if s.name != "" && s.name != scratch && s.name != contextName && checkImageName(s.name) != nil {
+		return nil, wrong("use letters, digits and single separators between them", "invalid name for build stage: %q", s.name)
+	}
+	ref, err := l.lex.ProcessWordWithMatches(wellFormed(st.BaseName), l.globals)
 	s.checkFromArgs(ref.Unmatched, st.Location)
 	if err != nil {
 		return nil, err

@@ -199,7 +199,7 @@ func (s *stage) word(c instructions.Command) instructions.SingleWordExpander {
 
 func (s *stage) expander(lex *shell.Lex, c instructions.Command) instructions.SingleWordExpander {
 	return func(word string) (string, error) {
-		v, unknown, err := lex.ProcessWord(word, s.env)
+		v, unknown, err := lex.ProcessWord(wellFormed(word), s.env)
 		s.checkVariables(unknown, c)
 		return v, err
 	}
@@ -267,7 +267,7 @@ func cross(p ocispec.Platform, env environ) string {
 // expanded where that works, and the keyword is in upper case.
 func (s *stage) stepTitle(lex *shell.Lex, st step, c fmt.Stringer, note string, env environ) string {
 	text := c.String() + note
-	if v, _, err := lex.ProcessWord(text, env); err == nil {
+	if v, _, err := lex.ProcessWord(wellFormed(text), env); err == nil {
 		text = v
 	}
 	keyword, rest, found := strings.Cut(text, " ")
