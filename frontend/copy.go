@@ -3,7 +3,6 @@ package frontend
 import (
 	"net/url"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -22,6 +21,7 @@ type transfer struct {
 	from     func() (solver.ID, error) // the tree of paths that are no URL
 	source   solver.CopySource         // what is common to all such paths
 	checksum string                    // of a URL
+	keepGit  *bool                     // --keep-git-dir
 	unpack   bool                      // URLs too
 	link     bool                      // onto nothing, and merged
 }
@@ -43,24 +43,19 @@ func (s *stage) lowerCopy(c *instructions.CopyCommand, st step) error {
 }
 
 func (s *stage) lowerAdd(c *instructions.AddCommand, st step) error {
-	for _, src := range c.SourcePaths {
-		if isGit(src) {
-			return wrong("clone it in a RUN, or before the build", "ADD of the Git repository %s is not supported yet", src)
-		}
-	}
 	if c.Checksum != "" && len(c.SourcePaths) != 1 {
 		return wrong("write one ADD for each URL", "--checksum is for one source, and here are %d", len(c.SourcePaths))
 	}
-	if c.Checksum != "" && !isHTTP(c.SourcePaths[0]) {
+	if c.Checksum != "" && !isHTTP(c.SourcePaths[0]) && !isGit(c.SourcePaths[0]) {
 		return wrong("remove it: files of the build context are checked anyway", "--checksum is for a URL, which %s is not", c.SourcePaths[0])
 	}
-	t := transfer{keyword: "ADD", files: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, checksum: c.Checksum, link: c.Link}
+	t := transfer{keyword: "ADD", files: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, checksum: c.Checksum, link: c.Link, keepGit: c.KeepGitDir}
 	t.from = func() (solver.ID, error) { return s.context(), nil }
 	t.source = solver.CopySource{ResetOwner: true, Unpack: true, Exclude: c.ExcludePatterns}
 	if c.Unpack != nil {
 		t.source.Unpack, t.unpack = *c.Unpack, *c.Unpack
 	}
-	return s.transfer(t, s.stepTitle(s.l.lex, st, c, "", s.env), st)
+	return s.transfer(t, hidePassword(s.stepTitle(s.l.lex, st, c, "", s.env)), st)
 }
 
 // transfer adds the node of a COPY or ADD, and gives it its name.
@@ -89,13 +84,13 @@ func (s *stage) transfer(t transfer, name string, st step) error {
 	}
 	last := -1 // the source that the next path of the same tree joins
 	for _, src := range t.files.SourcePaths {
-		history += " " + src
-		if isHTTP(src) {
-			tree, file, err := s.download(src, t.checksum, name, st)
+		history += " " + hidePassword(src)
+		if isGit(src) || isHTTP(src) {
+			tree, from, err := s.remote(src, t, name, st)
 			if err != nil {
 				return err
 			}
-			read(tree, solver.CopySource{Paths: []string{literal(file)}, Unpack: t.unpack})
+			read(tree, from)
 			last = -1
 			continue
 		}
@@ -144,6 +139,16 @@ func (s *stage) onto(t transfer) solver.ID {
 		return s.root
 	}
 	return s.l.graph.Add(solver.Node{Op: solver.Image{}, Name: "FROM scratch"})
+}
+
+// remote returns the node of src, which is elsewhere, and what is copied of it.
+func (s *stage) remote(src string, t transfer, name string, st step) (solver.ID, solver.CopySource, error) {
+	if isGit(src) {
+		tree, err := s.clone(src, t, name, st)
+		return tree, solver.CopySource{Paths: []string{"."}, Exclude: t.source.Exclude}, err
+	}
+	tree, file, err := s.download(src, t.checksum, name, st)
+	return tree, solver.CopySource{Paths: []string{literal(file)}, Unpack: t.unpack}, err
 }
 
 // download returns the node of a URL, and the name of the file in its tree.
@@ -210,27 +215,6 @@ func checkMode(mode string) error {
 	return nil
 }
 
-var scheme = pattern(`^[a-zA-Z0-9]+://`)
-
 func isHTTP(src string) bool {
 	return (strings.HasPrefix(src, "http://") || strings.HasPrefix(src, "https://")) && !isGit(src)
-}
-
-// scpStyle is git@github.com:owner/repository.
-var scpStyle = pattern(`^[a-zA-Z0-9_.-]+@[a-zA-Z0-9.-]+:.*$`)
-
-// isGit tells a Git repository from a file and from another URL: of an HTTP URL
-// it is the ".git" at the end of the path that does.
-func isGit(src string) bool {
-	if !scheme().MatchString(src) {
-		return scpStyle().MatchString(src)
-	}
-	u, err := url.Parse(src)
-	if err != nil {
-		return false
-	}
-	if slices.Contains([]string{"http", "https"}, u.Scheme) {
-		return strings.HasSuffix(u.Path, ".git")
-	}
-	return u.Scheme == "ssh" || u.Scheme == "git"
 }

@@ -26,6 +26,10 @@ func keyCases() []Op {
 		Image{Digest: digest.FromString("image"), Layers: []snapshot.Layer{{DiffID: digest.FromString("layer")}}},
 		Local{Name: "context"},
 		HTTP{URL: "https://example.com/f", Name: "f", Checksum: digest.FromString("f")},
+		Git{
+			Remote: "https://example.com/r.git", Ref: "main", Checksum: "0123abcd", Subdir: "d", KeepGitDir: true,
+			SkipSubmodules: true, CommitTime: true, ByCommit: true,
+		},
 		Inline{Files: []InlineFile{{Name: "EOF", Data: "hello\n"}}},
 		Mkdir{Path: "/app", User: "app:app", Epoch: ptr(int64(1))},
 		Copy{

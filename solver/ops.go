@@ -9,7 +9,7 @@ import (
 )
 
 // Op is one layer operation, a plain value. The set is closed: Image, Local,
-// HTTP, Inline, Mkdir, Copy, Merge and Run. Whatever can change an operation's result
+// HTTP, Git, Inline, Mkdir, Copy, Merge and Run. Whatever can change an operation's result
 // is in its exported fields, and nothing else is.
 type Op interface{ kind() string }
 
@@ -36,6 +36,28 @@ type HTTP struct {
 	Name string `json:"name"`
 	// Checksum, if set, is what the content must be.
 	Checksum digest.Digest `json:"checksum,omitempty"`
+}
+
+// Git is the files of a commit in a Git repository. Its result is identified by
+// the commit and by what is wanted of it, wherever the repository is.
+type Git struct {
+	// Remote is a URL, or "user@host:path". A password in it may be shown to nobody.
+	Remote string `json:"remote"`
+	// Ref is a branch, a tag, a full name ("refs/pull/1/head") or all digits of a
+	// commit; empty is the default branch.
+	Ref string `json:"ref,omitempty"`
+	// Checksum, if set, is what the commit's digits must begin with.
+	Checksum string `json:"checksum,omitempty"`
+	// Subdir is the directory whose files are wanted; empty is all of them.
+	Subdir string `json:"subdir,omitempty"`
+	// KeepGitDir adds the repository itself, as .git, unless there is a Subdir.
+	KeepGitDir bool `json:"keepGitDir,omitempty"`
+	// SkipSubmodules leaves the directories of submodules empty.
+	SkipSubmodules bool `json:"skipSubmodules,omitempty"`
+	// CommitTime gives all files the time of the commit, not that of the checkout.
+	CommitTime bool `json:"commitTime,omitempty"`
+	// ByCommit trusts Checksum, a whole commit, and does not ask what Ref stands for.
+	ByCommit bool `json:"byCommit,omitempty"`
 }
 
 // Inline is a tree of files written in the Dockerfile itself (here-documents).
@@ -159,6 +181,7 @@ type RunMount struct {
 func (Image) kind() string  { return "image" }
 func (Local) kind() string  { return "local" }
 func (HTTP) kind() string   { return "http" }
+func (Git) kind() string    { return "git" }
 func (Inline) kind() string { return "inline" }
 func (Mkdir) kind() string  { return "mkdir" }
 func (Copy) kind() string   { return "copy" }

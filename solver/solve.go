@@ -150,7 +150,7 @@ func (r *run) result(ctx context.Context) (Result, error) {
 			layers = append(layers, in.Layers...)
 		}
 		return Result{ID: KeyOf(op, r.identities(nil)), Layers: layers}, nil
-	case HTTP:
+	case HTTP, Git:
 		return r.fetch(ctx, op)
 	}
 	for range attempts - 1 {

@@ -64,7 +64,8 @@ type Worker interface {
 	// the operation is left, no process and no file.
 	Execute(ctx context.Context, t Task, read []Identity, out Output) ([]snapshot.Layer, error)
 
-	// Fetch identifies and fetches a live source that lies elsewhere (HTTP).
+	// Fetch identifies and fetches a live source that lies elsewhere (HTTP,
+	// Git).
 	Fetch(ctx context.Context, op Op, out Output) (Result, error)
 
 	// Has tells whether r can still be used. What cannot was never remembered.

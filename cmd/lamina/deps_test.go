@@ -36,7 +36,9 @@ var layers = map[string][]string{
 
 	// From a Dockerfile to what this machine does.
 	"frontend":     {"snapshot", "solver"},
-	"solver/local": {"cache", "runner", "snapshot", "snapshot/fileset", "snapshot/layer", "snapshot/layertar", "solver"},
+	"solver/local": {"cache", "runner", "snapshot", "snapshot/fileset", "snapshot/layer", "snapshot/layertar", "solver", "solver/local/gitsource"},
+
+	"solver/local/gitsource": {"solver"},
 
 	// The command line, which wires everything.
 	"cmd/lamina":                   {"*"},

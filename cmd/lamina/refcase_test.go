@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +31,9 @@ var contextTime = time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
 // what BuildKit made of it. Its sections are
 //
 //	Dockerfile    in which $HTTP is a server of the files http/…
-//	args          flags of the build
+//	args          flags of the build, with $HTTP too
+//	context       what is built instead of the directory: a URL of $HTTP
+//	git/NAME      commands that make a Git repository, see (*refCase).serve
 //	setup         commands about the context, see (*refCase).setup
 //	want          what BuildKit made, see refImage
 //	lamina        what we make, where that differs on purpose; the comment says why
@@ -39,6 +42,7 @@ var contextTime = time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
 type refCase struct {
 	name    string
 	archive *txtar.Archive
+	repos   string // a directory of Git repositories, once they are served
 }
 
 func readRefCase(file string) (*refCase, error) {
@@ -46,7 +50,7 @@ func readRefCase(file string) (*refCase, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &refCase{strings.TrimSuffix(filepath.Base(file), ".txtar"), a}, nil
+	return &refCase{name: strings.TrimSuffix(filepath.Base(file), ".txtar"), archive: a}, nil
 }
 
 // section returns the section called name, or "".
@@ -77,10 +81,14 @@ func (c *refCase) served() map[string][]byte {
 func (c *refCase) write(dir, file, http string) error {
 	for _, f := range c.archive.Files {
 		switch {
-		case f.Name == "args" || f.Name == "setup" || f.Name == "want" || f.Name == "lamina" || strings.HasPrefix(f.Name, "http/"):
+		case slices.Contains([]string{"args", "context", "setup", "want", "lamina"}, f.Name),
+			strings.HasPrefix(f.Name, "http/"), strings.HasPrefix(f.Name, "git/"):
 			continue
 		case f.Name == "Dockerfile":
-			text := strings.ReplaceAll(string(f.Data), "$HTTP", http)
+			text, err := c.expand(string(f.Data), http)
+			if err != nil {
+				return err
+			}
 			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 				return err
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -69,11 +70,12 @@ func (r *reference) build(t *testing.T, c *refCase, server string, more ...strin
 	if err := c.write(dir, file, server); err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"build", "--progress=plain", "--no-cache", "-f", file}, more...)
-	for _, arg := range c.args() {
-		args = append(args, strings.ReplaceAll(arg, "CTX", dir))
+	flags, err := c.flags(dir, file, server)
+	if err != nil {
+		t.Fatal(err)
 	}
-	cmd := exec.Command("lamina", append(args, dir)...)
+	args := append([]string{"build", "--progress=plain", "--no-cache"}, more...)
+	cmd := exec.Command("lamina", append(args, flags...)...)
 	cmd.Env = append(os.Environ(), "LAMINA_ROOT="+r.store)
 	return cmd.CombinedOutput()
 }
@@ -91,7 +93,17 @@ func (r *reference) base(t *testing.T, name string) {
 
 // result describes what c is built to.
 func (r *reference) result(t *testing.T, c *refCase) string {
-	server := httptest.NewServer(serveCase(c.served()))
+	server := httptest.NewUnstartedServer(nil)
+	url := "http://" + server.Listener.Addr().String()
+	handler, err := c.serve(t.TempDir(), url)
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Config.Handler = handler
+	server.Start()
 	defer server.Close()
 	archive := filepath.Join(t.TempDir(), "image.tar")
 	if out, err := r.build(t, c, server.URL, "-o", "type=oci,dest="+archive); err != nil {

@@ -2,10 +2,19 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"net/http"
+	"net/http/cgi"
+	"os"
+	"os/exec"
 	"path"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 // serveCase serves files as of contextTime, with "/to/NAME" redirected to "/NAME",
@@ -33,4 +42,115 @@ func serveCase(files map[string][]byte) http.Handler {
 		}
 		http.ServeContent(w, r, path.Base(name), when, bytes.NewReader(data))
 	})
+}
+
+// serve returns the server at url of the files http/… and of the Git repositories
+// git/NAME, which it makes in dir. NAME.git is at
+//
+//	$HTTP/git/NAME.git       for git's own protocol
+//	$HTTP/dumb/NAME.git      as plain files
+//	$HTTP/private/NAME.git   if the token is "secret"
+//
+// The section git/NAME is a shell script that makes commits, always at the same
+// time. $REV(NAME:REVISION) is the ID of one, in the Dockerfile too.
+func (c *refCase) serve(dir, url string) (http.Handler, error) {
+	mux := http.NewServeMux()
+	mux.Handle("/", serveCase(c.served()))
+	c.repos = dir
+	for _, f := range c.archive.Files {
+		if name, ok := strings.CutPrefix(f.Name, "git/"); ok {
+			if err := c.makeRepository(name, f, url); err != nil {
+				return nil, err
+			}
+		}
+	}
+	mux.Handle("/dumb/", http.StripPrefix("/dumb/", http.FileServer(http.Dir(dir))))
+	git, err := exec.LookPath("git")
+	if err != nil {
+		return mux, nil // the case has no repositories
+	}
+	backend := func(root string) http.Handler {
+		return &cgi.Handler{
+			Path: git, Args: []string{"http-backend"}, Root: root,
+			Env: []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"},
+		}
+	}
+	mux.Handle("/git/", backend("/git"))
+	mux.HandleFunc("/private/", func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "x-access-token" || password != "secret" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="private"`)
+			http.Error(w, "who are you?", http.StatusUnauthorized)
+			return
+		}
+		backend("/private").ServeHTTP(w, r)
+	})
+	return mux, nil
+}
+
+func (c *refCase) makeRepository(name string, f txtar.File, url string) error {
+	script, err := c.expand(string(f.Data), url)
+	if err != nil {
+		return err
+	}
+	repo, work := filepath.Join(c.repos, name+".git"), filepath.Join(c.repos, name)
+	if err := os.Mkdir(work, 0o755); err != nil {
+		return err
+	}
+	env := append(gitEnv(), "GIT_DIR="+repo, "GIT_WORK_TREE="+work)
+	for _, args := range [][]string{
+		{"git", "init", "--quiet"}, {"sh", "-ec", script}, {"git", "update-server-info"},
+	} {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Dir, cmd.Env = work, env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", f.Name, err, out)
+		}
+	}
+	return nil
+}
+
+// gitEnv makes commits the same each time.
+func gitEnv() []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=/dev/null", "GIT_CONFIG_NOSYSTEM=1"}
+	for _, who := range []string{"AUTHOR", "COMMITTER"} {
+		env = append(env, "GIT_"+who+"_NAME=a", "GIT_"+who+"_EMAIL=a@example.com", "GIT_"+who+"_DATE=981173106 +0000")
+	}
+	return append(env, "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=init.defaultBranch", "GIT_CONFIG_VALUE_0=main")
+}
+
+var revision = regexp.MustCompile(`\$REV\(([^():]+):([^():]+)\)`)
+
+// expand replaces what the sections of a case may use of its server.
+func (c *refCase) expand(text, server string) (string, error) {
+	var errs error
+	text = revision.ReplaceAllStringFunc(text, func(s string) string {
+		m := revision.FindStringSubmatch(s)
+		cmd := exec.Command("git", "--git-dir="+filepath.Join(c.repos, m[1]+".git"), "rev-parse", m[2])
+		cmd.Env = gitEnv()
+		out, err := cmd.Output()
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("%s: %w", s, err))
+		}
+		return strings.TrimSpace(string(out))
+	})
+	return strings.ReplaceAll(text, "$HTTP", server), errs
+}
+
+// flags are the arguments of the build of what was written to dir and file.
+func (c *refCase) flags(dir, file, server string) ([]string, error) {
+	context, err := c.expand(strings.TrimSpace(c.section("context")), server)
+	if err != nil {
+		return nil, err
+	}
+	var flags []string
+	if context == "" {
+		flags, context = []string{"-f", file}, dir
+	}
+	for _, arg := range c.args() {
+		if arg, err = c.expand(strings.ReplaceAll(arg, "CTX", dir), server); err != nil {
+			return nil, err
+		}
+		flags = append(flags, arg)
+	}
+	return append(flags, context), nil
 }

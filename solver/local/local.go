@@ -118,8 +118,11 @@ func (w *Worker) Execute(ctx context.Context, t solver.Task, read []solver.Ident
 
 // Fetch gets a live source from elsewhere.
 func (w *Worker) Fetch(ctx context.Context, op solver.Op, out solver.Output) (solver.Result, error) {
-	if op, ok := op.(solver.HTTP); ok {
+	switch op := op.(type) {
+	case solver.HTTP:
 		return w.http(ctx, op, out)
+	case solver.Git:
+		return w.git(ctx, op)
 	}
 	return solver.Result{}, fmt.Errorf("cannot fetch %T", op)
 }

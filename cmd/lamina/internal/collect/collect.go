@@ -20,12 +20,13 @@ import (
 
 	"lamina/cache"
 	"lamina/snapshot/layer"
+	"lamina/solver/local"
 )
 
 // Options say what counts as garbage.
 type Options struct {
 	// Cache makes garbage of the whole build cache: the records, what only they
-	// refer to, and the cache mounts.
+	// refer to, the cache mounts, and what was fetched from Git repositories.
 	Cache bool
 }
 
@@ -109,7 +110,7 @@ func (c *collector) forgetUnnamed(ctx context.Context) error {
 	return nil
 }
 
-// dropCache removes the records and the cache mounts.
+// dropCache removes the records, the cache mounts and the Git repositories.
 func (c *collector) dropCache() error {
 	err := c.eachRecord(func(_ cache.Key, path string) error {
 		c.report.Records++
@@ -127,7 +128,7 @@ func (c *collector) dropCache() error {
 			return err
 		}
 	}
-	return nil
+	return c.remove(c.store.Path(local.GitDir))
 }
 
 // sweepAll removes everything but keep.

@@ -190,6 +190,8 @@ func TestPruneCache(t *testing.T) {
 	// What a build leaves in a cache mount may not be writable, nor even readable.
 	w.must(os.MkdirAll(w.store.Path("mounts", "abc", "data", "module"), 0o500))
 
+	w.must(os.MkdirAll(w.store.Path("git", "abc.git"), 0o700))
+
 	r, err := Prune(ctx, w.store, w.pool, Options{Cache: true})
 	w.must(err)
 	if r.Records != 1 || r.Layers != 1 || r.Blobs != 1 {
@@ -203,6 +205,9 @@ func TestPruneCache(t *testing.T) {
 	}
 	if _, err := os.Lstat(w.store.Path("mounts", "abc")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the cache mount is left: %v", err)
+	}
+	if _, err := os.Lstat(w.store.Path("git", "abc.git")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the Git repository is left: %v", err)
 	}
 }
 
