@@ -1,8 +1,10 @@
 package frontend
 
 import (
+	"cmp"
 	"fmt"
 	"path"
+	"slices"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 
@@ -34,6 +36,11 @@ func (s *stage) mounts(c *instructions.RunCommand, st step, inputs []solver.ID) 
 	return all, inputs, nil
 }
 
+// nested sorts mounts so that what lies in another is mounted after it.
+func nested(mounts []solver.RunMount) {
+	slices.SortStableFunc(mounts, func(a, b solver.RunMount) int { return cmp.Compare(a.Target, b.Target) })
+}
+
 // mount returns one mount and the tree that it shows, if it shows one.
 func (s *stage) mount(m *instructions.Mount, from *stage, st step) (solver.RunMount, *solver.ID, error) {
 	var tree *solver.ID
@@ -46,10 +53,11 @@ func (s *stage) mount(m *instructions.Mount, from *stage, st step) (solver.RunMo
 	}
 	switch m.Type {
 	case instructions.MountTypeSecret:
-		return s.secretMount(m), nil, nil
+		mount, err := s.secretMount(m)
+		return mount, nil, err
 	case instructions.MountTypeSSH:
-		return solver.RunMount{}, nil, wrong("pass a key as a secret: --mount=type=secret",
-			"RUN --mount=type=ssh is not supported yet")
+		mount, err := s.sshMount(m)
+		return mount, nil, err
 	}
 	target := path.Join("/", m.Target)
 	if !path.IsAbs(path.Clean(m.Target)) {
@@ -65,16 +73,18 @@ func (s *stage) mount(m *instructions.Mount, from *stage, st step) (solver.RunMo
 	}
 	switch m.Type {
 	case instructions.MountTypeTmpfs:
-		mount.Size, mount.Source, tree = m.SizeLimit, "", nil
+		if mount.Source != "" {
+			return mount, nil, wrong("remove source=, or use a bind", "a tmpfs is empty: there is no %s in it", mount.Source)
+		}
+		mount.Size, tree = m.SizeLimit, nil
 	case instructions.MountTypeCache:
 		mount.CacheID, mount.Sharing = s.cacheID(m), string(m.CacheSharing)
 		if mount.Sharing == "" {
 			mount.Sharing = string(instructions.MountSharingShared)
 		}
-		if tree == nil {
-			mount.Source = ""
+		if mount.Source == "" { // a part of something has its own mode and owner
+			mount.Mode, mount.UID, mount.GID = narrow[uint32](m.Mode), narrow[int](m.UID), narrow[int](m.GID)
 		}
-		mount.Mode, mount.UID, mount.GID = narrow[uint32](m.Mode), narrow[int](m.UID), narrow[int](m.GID)
 	case instructions.MountTypeBind:
 		if tree == nil {
 			root := s.contextPart(mount.Source, st)
@@ -135,34 +145,6 @@ func (s *stage) readFrom(from *stage, name string) (solver.ID, error) {
 			"stage %q is defined below the stage that reads it", name)
 	}
 	return from.root, nil
-}
-
-// secretMount returns the mount of a secret, of which the parser has seen to it
-// that it has an id, a source or a target.
-func (s *stage) secretMount(m *instructions.Mount) solver.RunMount {
-	id := secretID(m)
-	mount := solver.RunMount{
-		Type:     solver.MountSecret,
-		SecretID: id,
-		ReadOnly: true,
-		Required: m.Required,
-		Mode:     narrow[uint32](m.Mode),
-		UID:      narrow[int](m.UID),
-		GID:      narrow[int](m.GID),
-	}
-	switch {
-	case m.Target != "":
-		mount.Target = path.Clean(absolute(s.workdir(), m.Target))
-	case m.Env == nil:
-		mount.Target = "/run/secrets/" + path.Base(id)
-	}
-	if m.Env != nil {
-		mount.EnvName = *m.Env
-		if mount.EnvName == "" {
-			mount.EnvName = id
-		}
-	}
-	return mount
 }
 
 // narrow converts a number that the parser has limited to 32 bits.

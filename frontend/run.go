@@ -44,6 +44,8 @@ func (s *stage) lowerRun(c *instructions.RunCommand, st step) error {
 	if run.Mounts, inputs, err = s.mounts(c, st, inputs); err != nil {
 		return err
 	}
+	run.Env = s.settleAgents(s.env, run.Mounts)
+	nested(run.Mounts)
 
 	lex := shell.NewLex(s.l.file.escape)
 	lex.RawQuotes, lex.SkipUnsetEnv = true, true

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 
@@ -39,12 +40,16 @@ type bundle struct {
 func (b bundle) stage(i int) string { return filepath.Join(b.dir, "stage", strconv.Itoa(i)) }
 func (b bundle) run() string        { return filepath.Join(b.dir, "run") }
 
-// newBundle claims id in the directory state.
-func newBundle(state, id string) (_ bundle, err error) {
+// newBundle claims id in the directory state. Its control groups will be in parent,
+// see [Limits].
+func newBundle(state, id, parent string) (_ bundle, err error) {
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return bundle{}, err
 	}
 	b := bundle{id: id, dir: filepath.Join(state, id), cgroup: cgroupName(state, id)}
+	if parent != "" {
+		b.cgroup = path.Join("/", parent, b.cgroup)
+	}
 	b.root = filepath.Join(b.dir, "root")
 	if b.lock, err = lockFile(b.dir + ".lock"); err != nil {
 		return bundle{}, fmt.Errorf("container %s: %w", id, err)

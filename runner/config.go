@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/cgroups"
@@ -82,8 +83,14 @@ func configure(s Spec, b bundle) (*configs.Config, error) {
 			"net.ipv4.ping_group_range":           "0 2147483647",
 		}
 	}
+	own, err := ownDevices(s)
+	if err != nil {
+		return nil, err
+	}
+	config.Devices = append(slices.Clip(config.Devices), own...)
 	if s.Insecure {
-		return config, unlock(config)
+		unlock(config)
+		return config, nil
 	}
 	config.MaskPaths = maskedPaths()
 	config.ReadonlyPaths = readonlyPaths()
@@ -96,14 +103,25 @@ func configure(s Spec, b bundle) (*configs.Config, error) {
 	return config, nil
 }
 
-// unlock gives config what docker's privileged mode has: every device of this
-// machine, and a writable /sys.
-func unlock(config *configs.Config) error {
-	host, err := hostDevices()
-	if err != nil {
-		return fmt.Errorf("list the devices of this machine: %w", err)
+// ownDevices are those that s has besides the default ones.
+func ownDevices(s Spec) ([]*devices.Device, error) {
+	all := s.Devices
+	if s.HostDevices {
+		host, err := hostDevices()
+		if err != nil {
+			return nil, fmt.Errorf("list the devices of this machine: %w", err)
+		}
+		all = append(slices.Clip(host), all...)
 	}
-	config.Devices = append(append([]*devices.Device{}, config.Devices...), host...)
+	var list []*devices.Device
+	for _, d := range all {
+		list = append(list, d.config())
+	}
+	return list, nil
+}
+
+// unlock lets the container use any device, and write to /sys.
+func unlock(config *configs.Config) {
 	config.Cgroups.Resources.Devices = []*devices.Rule{{
 		Type: devices.WildcardDevice, Major: devices.Wildcard, Minor: devices.Wildcard,
 		Permissions: "rwm", Allow: true,
@@ -113,7 +131,6 @@ func unlock(config *configs.Config) error {
 			m.Flags &^= unix.MS_RDONLY
 		}
 	}
-	return nil
 }
 
 func namespaces(network string) configs.Namespaces {

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,27 +23,96 @@ const (
 	// minMemory is the least that a container starts in; docker's limit.
 	minMemory = 6 << 20
 	minCPUs   = 0.01
+	// minPeriod and maxPeriod are the kernel's, in microseconds.
+	minPeriod = 1_000
+	maxPeriod = 1_000_000
 
 	defaultShmSize = 64 << 20
 )
 
+// Limits bound what the container may use; zero means no limit.
+type Limits struct {
+	Memory int64 // bytes
+	// MemorySwap is memory and swap together, in bytes; -1 is no limit of swap, 0 is
+	// twice Memory where the kernel counts swap.
+	MemorySwap int64
+	CPUs       float64 // processors
+	// CPUShares is a weight, of 1024 usually, against other control groups.
+	CPUShares uint64
+	// CPUQuota is how long all threads together may run in each CPUPeriod, both in
+	// microseconds; CPUs says the same in another way.
+	CPUPeriod uint64
+	CPUQuota  int64
+	// CpusetCpus and CpusetMems are the processors and memory nodes to use: "0-3,7".
+	CpusetCpus, CpusetMems string
+	Pids                   int64
+	ShmSize                int64 // bytes of /dev/shm; 0 is 64 MiB
+	Ulimits                []Ulimit
+	// CgroupParent is the control group that the container's is made in, a path from
+	// the root of the hierarchy; empty is that of this process.
+	CgroupParent string
+}
+
+// check reports limits that no kernel takes.
+func (l Limits) check() error {
+	switch {
+	case l.Memory < 0 || (l.Memory > 0 && l.Memory < minMemory):
+		return fmt.Errorf("memory limit of %d bytes is below the minimum of %d", l.Memory, minMemory)
+	case l.MemorySwap < -1:
+		return fmt.Errorf("limit of memory and swap of %d bytes is negative", l.MemorySwap)
+	case l.MemorySwap != 0 && l.Memory == 0:
+		return errors.New("a limit of memory and swap needs one of memory")
+	case l.MemorySwap > 0 && l.MemorySwap < l.Memory:
+		return fmt.Errorf("limit of memory and swap of %d bytes is below that of memory, %d", l.MemorySwap, l.Memory)
+	case l.CPUs < 0 || (l.CPUs > 0 && l.CPUs < minCPUs) || math.IsNaN(l.CPUs) || l.CPUs > 1<<20:
+		return fmt.Errorf("processor limit %v is out of range: the least is %v", l.CPUs, minCPUs)
+	case l.CPUs > 0 && (l.CPUPeriod != 0 || l.CPUQuota != 0):
+		return errors.New("a number of processors, and a period or quota, exclude each other")
+	case l.CPUPeriod != 0 && (l.CPUPeriod < minPeriod || l.CPUPeriod > maxPeriod):
+		return fmt.Errorf("processor period of %d µs is not between %d and %d", l.CPUPeriod, minPeriod, maxPeriod)
+	case l.CPUQuota < 0 || l.CPUQuota > 0 && l.CPUQuota < minPeriod:
+		return fmt.Errorf("processor quota of %d µs is below the minimum of %d", l.CPUQuota, minPeriod)
+	case l.Pids < 0:
+		return fmt.Errorf("process limit %d is negative", l.Pids)
+	}
+	return errors.Join(checkSet("processors", l.CpusetCpus), checkSet("memory nodes", l.CpusetMems))
+}
+
+// checkSet reports what is no list of numbers and ranges, "0-3,7" (cpuset(7),
+// "List format").
+func checkSet(of, list string) error {
+	if list == "" {
+		return nil
+	}
+	for part := range strings.SplitSeq(list, ",") {
+		first, last, ranged := strings.Cut(part, "-")
+		if !ranged {
+			last = first
+		}
+		a, err1 := strconv.ParseUint(first, 10, 16)
+		b, err2 := strconv.ParseUint(last, 10, 16)
+		if err1 != nil || err2 != nil || a > b {
+			return fmt.Errorf("%q is no list of %s such as 0-2,5", list, of)
+		}
+	}
+	return nil
+}
+
 // resources translates limits. paths are the control groups that the container
 // will have, by controller; "" is the one of cgroup v2.
 func resources(l Limits, paths map[string]string) (*cgroups.Resources, error) {
-	r := &cgroups.Resources{}
-	switch {
-	case l.Memory < 0 || (l.Memory > 0 && l.Memory < minMemory):
-		return nil, fmt.Errorf("memory limit of %d bytes is below the minimum of %d", l.Memory, minMemory)
-	case l.CPUs < 0 || (l.CPUs > 0 && l.CPUs < minCPUs) || math.IsNaN(l.CPUs) || l.CPUs > 1<<20:
-		return nil, fmt.Errorf("processor limit %v is out of range: the least is %v", l.CPUs, minCPUs)
-	case l.Pids < 0:
-		return nil, fmt.Errorf("process limit %d is negative", l.Pids)
+	if err := l.check(); err != nil {
+		return nil, err
 	}
-	if l.Memory > 0 {
-		r.Memory = l.Memory
-		if countsSwap(paths) {
-			r.MemorySwap = 2 * l.Memory // memory and swap together, as docker has it
-		}
+	r := &cgroups.Resources{
+		Memory: l.Memory, CpuShares: l.CPUShares, CpuPeriod: l.CPUPeriod, CpuQuota: l.CPUQuota,
+		CpusetCpus: l.CpusetCpus, CpusetMems: l.CpusetMems,
+	}
+	if l.Memory > 0 && countsSwap(paths) {
+		r.MemorySwap = cmp.Or(l.MemorySwap, 2*l.Memory)
+	}
+	if l.CPUShares > 0 {
+		r.CpuWeight = cgroups.ConvertCPUSharesToCgroupV2Value(l.CPUShares)
 	}
 	if l.CPUs > 0 {
 		r.CpuPeriod = cpuPeriod

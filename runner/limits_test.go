@@ -1,13 +1,19 @@
 package runner
 
 import (
+	"bufio"
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"golang.org/x/sys/unix"
 )
@@ -48,6 +54,69 @@ func TestOtherLimits(t *testing.T) {
 	}
 }
 
+// The limits that have an effect on a process are told by its control groups, of v1
+// or v2.
+func TestProcessorLimits(t *testing.T) {
+	root := busyboxRoot(t)
+	got := output(t, root, `cd /sys/fs/cgroup
+		cat cpu.weight 2>/dev/null || cat cpu/cpu.shares
+		cat cpu.max 2>/dev/null || echo $(cat cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us)
+		cat cpuset.cpus 2>/dev/null || cat cpuset/cpuset.cpus`,
+		func(s *Spec) {
+			s.Limits = Limits{CPUShares: 512, CPUPeriod: 50_000, CPUQuota: 25_000, CpusetCpus: "0", CpusetMems: "0"}
+		})
+	shares := "512"
+	if cgroups.IsCgroup2UnifiedMode() {
+		shares = strconv.FormatUint(cgroups.ConvertCPUSharesToCgroupV2Value(512), 10)
+	}
+	if want := shares + "\n25000 50000\n0"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A container's control group is in the one that was asked for, and nothing is left
+// in that.
+func TestCgroupParent(t *testing.T) {
+	root, parent := busyboxRoot(t), fmt.Sprintf("lamina-test-%d", os.Getpid())
+	r, _ := newRunner(t)
+	s := shell(root, "echo started; exec sleep 1000")
+	s.Limits.CgroupParent = parent
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out, w := io.Pipe()
+	p, err := r.Start(ctx, s, IO{Stdout: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.Pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if _, name, _ := strings.Cut(line, ":/"); strings.Contains(name, "lamina-") && !strings.HasPrefix(name, parent+"/lamina-") {
+			t.Errorf("control group %s is not in %s", line, parent)
+		}
+	}
+	if !strings.Contains(string(text), ":/"+parent+"/lamina-") {
+		t.Errorf("no control group is in %s:\n%s", parent, text)
+	}
+	cancel()
+	_ = p.Wait() // killed
+	v1, err1 := filepath.Glob("/sys/fs/cgroup/*/" + parent)
+	v2, err2 := filepath.Glob("/sys/fs/cgroup/" + parent)
+	if err := errors.Join(err1, err2); err != nil || len(v1)+len(v2) == 0 {
+		t.Errorf("the parent is nowhere: %v", err)
+	}
+	for _, dir := range append(v1, v2...) {
+		if err := os.Remove(dir); err != nil {
+			t.Errorf("something is left: %v", err)
+		}
+	}
+}
+
 func TestResources(t *testing.T) {
 	for _, tc := range []struct {
 		limits Limits
@@ -56,6 +125,15 @@ func TestResources(t *testing.T) {
 		{Limits{Memory: 1 << 20}, "memory limit of 1048576 bytes is below the minimum of 6291456"},
 		{Limits{Memory: -1}, "memory limit of -1 bytes is below the minimum of 6291456"},
 		{Limits{CPUs: 0.001}, "processor limit 0.001 is out of range: the least is 0.01"},
+		{Limits{MemorySwap: 1 << 30}, "a limit of memory and swap needs one of memory"},
+		{Limits{Memory: 1 << 30, MemorySwap: 1 << 20}, "limit of memory and swap of 1048576 bytes is below that of memory, 1073741824"},
+		{Limits{Memory: 1 << 30, MemorySwap: -2}, "limit of memory and swap of -2 bytes is negative"},
+		{Limits{CPUPeriod: 10}, "processor period of 10 µs is not between 1000 and 1000000"},
+		{Limits{CPUQuota: -1}, "processor quota of -1 µs is below the minimum of 1000"},
+		{Limits{CPUs: 1, CPUQuota: 5000}, "a number of processors, and a period or quota, exclude each other"},
+		{Limits{CpusetCpus: "0-"}, `"0-" is no list of processors such as 0-2,5`},
+		{Limits{CpusetCpus: "3-1"}, `"3-1" is no list of processors such as 0-2,5`},
+		{Limits{CpusetMems: "a"}, `"a" is no list of memory nodes such as 0-2,5`},
 		{Limits{Pids: -1}, "process limit -1 is negative"},
 	} {
 		if _, err := resources(tc.limits, nil); err == nil || err.Error() != tc.err {

@@ -20,6 +20,14 @@ type File struct {
 	UID, GID int
 }
 
+// options are those of the mount of f.
+func (f File) options() []string {
+	if f.Mode&0o111 == 0 {
+		return []string{"ro", "noexec"}
+	}
+	return []string{"ro"}
+}
+
 // memory is where the files of a container are before they are bound into it: a
 // tmpfs that only the container's own mount namespace has.
 func (b bundle) memory(i int) string { return filepath.Join(b.dir, "memory", strconv.Itoa(i)) }

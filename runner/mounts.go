@@ -87,45 +87,59 @@ func defaultMounts(shmSize int64) []*configs.Mount {
 	}
 }
 
-// containerMounts are all mounts inside the root, in order: the default ones
-// that s does not replace, the network's files, then those of s.
+// containerMounts are all mounts inside the root, in order: the default ones, in
+// the places of which are those of s that replace them, the network's files, then
+// the others of s.
 func containerMounts(s Spec, b bundle) ([]*configs.Mount, error) {
-	replaced := func(target string) bool {
-		return slices.ContainsFunc(s.Mounts, func(m snapshot.Mount) bool { return path.Clean(m.Target) == target })
+	var own []*configs.Mount
+	at := map[string]int{} // the last one on a target, in own
+	for i, m := range s.Mounts {
+		c, err := containerMount(i, m, b)
+		if err != nil {
+			return nil, err
+		}
+		at[path.Clean(m.Target)] = len(own)
+		own = append(own, c)
 	}
-	mounts := slices.DeleteFunc(defaultMounts(s.Limits.ShmSize), func(m *configs.Mount) bool {
-		return replaced(m.Destination)
-	})
+	var mounts []*configs.Mount
+	for _, m := range defaultMounts(s.Limits.ShmSize) {
+		if i, replaced := at[m.Destination]; replaced {
+			m, own[i] = own[i], nil
+		}
+		mounts = append(mounts, m)
+	}
 	for _, f := range networkFiles(s) {
-		if !replaced(f) {
+		if _, replaced := at[f]; !replaced {
 			mounts = append(mounts, bindMount(filepath.Join(b.dir, path.Base(f)), f, nil))
 		}
 	}
 	if s.Init {
 		mounts = append(mounts, bindMount(b.self, initPath, []string{"ro"}))
 	}
-	for i, m := range s.Mounts {
-		switch m.Type {
-		case "tmpfs":
-			t, err := tmpfsMount(m)
-			if err != nil {
-				return nil, err
-			}
-			mounts = append(mounts, t)
-		case "bind", "overlay":
-			source := m.Source
-			if staged(m) {
-				source = b.stage(i)
-			}
-			mounts = append(mounts, bindMount(source, m.Target, m.Options))
-		default:
-			return nil, fmt.Errorf("mount on %s: unknown type %q", m.Target, m.Type)
+	for _, m := range own {
+		if m != nil {
+			mounts = append(mounts, m)
 		}
 	}
 	for i, f := range s.Files {
-		mounts = append(mounts, bindMount(b.memory(i), f.Target, []string{"ro"}))
+		mounts = append(mounts, bindMount(b.memory(i), f.Target, f.options()))
 	}
 	return mounts, nil
+}
+
+// containerMount is m, the one of number i.
+func containerMount(i int, m snapshot.Mount, b bundle) (*configs.Mount, error) {
+	switch m.Type {
+	case "tmpfs":
+		return tmpfsMount(m)
+	case "bind", "overlay":
+		source := m.Source
+		if staged(m) {
+			source = b.stage(i)
+		}
+		return bindMount(source, m.Target, m.Options), nil
+	}
+	return nil, fmt.Errorf("mount on %s: unknown type %q", m.Target, m.Type)
 }
 
 // staged tells whether m is performed beside the root first, and only bound into
@@ -143,8 +157,15 @@ func bindMount(source, target string, options []string) *configs.Mount {
 	if slices.Contains(options, "rbind") {
 		m.Flags |= unix.MS_REC
 	}
+	var attr uint64
 	if slices.Contains(options, "ro") {
-		m.RecAttr = &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		attr |= unix.MOUNT_ATTR_RDONLY
+	}
+	if slices.Contains(options, "noexec") {
+		attr |= unix.MOUNT_ATTR_NOEXEC
+	}
+	if attr != 0 {
+		m.RecAttr = &unix.MountAttr{Attr_set: attr}
 	}
 	return m
 }

@@ -36,8 +36,13 @@ type Spec struct {
 	Files []File
 
 	Args []string
-	Env  []string // "key=value"; PATH and HOME are filled in if absent
-	Dir  string   // absolute; made if it is missing
+	// Env is "key=value"; an absent PATH is filled in, and an absent or empty HOME
+	// with that of the root's first user of the same number.
+	Env []string
+	Dir string // absolute; made if it is missing
+	// OwnDir makes a missing Dir, and what is missing above it, belong to User, as
+	// docker build does, instead of 0:0.
+	OwnDir bool
 	// User is "user[:group]" by name or number, looked up in the root.
 	User string
 	// Hostname is "lamina" if it is empty.
@@ -52,8 +57,16 @@ type Spec struct {
 	Limits Limits
 	// CapAdd and CapDrop change docker's default set of capabilities.
 	CapAdd, CapDrop []string
-	// Insecure drops every restriction: all capabilities, no seccomp, no masks.
+	// Insecure drops every restriction: all capabilities, no seccomp, no masks, any
+	// device; /sys is writable.
 	Insecure bool
+	// Ambient keeps the capabilities for a User who is not root, and for what that
+	// executes.
+	Ambient bool
+	// HostDevices shows every device of this machine, but terminals.
+	HostDevices bool
+	// Devices are shown, and may be used, besides docker's few.
+	Devices []Device
 	// NoNewPrivileges forbids gaining privileges by exec.
 	NoNewPrivileges bool
 	// Init runs a minimal init as process 1.
@@ -61,15 +74,6 @@ type Spec struct {
 	// StopSignal is sent when the context ends, ten seconds before SIGKILL; 0 is
 	// SIGKILL at once.
 	StopSignal int
-}
-
-// Limits bound what the container may use; zero means no limit.
-type Limits struct {
-	Memory  int64   // bytes
-	CPUs    float64 // processors
-	Pids    int64
-	ShmSize int64 // bytes of /dev/shm; 0 is 64 MiB
-	Ulimits []Ulimit
 }
 
 // Ulimit is one resource limit of the process.

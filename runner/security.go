@@ -1,21 +1,16 @@
 package runner
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/moby/profiles/seccomp"
 	"github.com/moby/sys/capability"
 	_ "github.com/opencontainers/cgroups/devices" // lets libcontainer guard devices
-	devices "github.com/opencontainers/cgroups/devices/config"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runc/libcontainer/specconv"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // defaultCapabilities are docker's.
@@ -29,8 +24,8 @@ func defaultCapabilities() []string {
 
 // capabilities are the default ones, less the dropped, with the added: "ALL" may
 // stand for every one, and then a single one on the other side is an exception,
-// as docker has it. The inheritable set is empty: programs with file
-// capabilities must not gain more than a setuid program would.
+// as docker has it. The inheritable set is empty unless s says otherwise: programs
+// with file capabilities must not gain more than a setuid program would.
 func capabilities(s Spec) (*configs.Capabilities, error) {
 	all := ownCapabilities()
 	set := func(names []string) (bool, []string, error) {
@@ -74,7 +69,11 @@ func capabilities(s Spec) (*configs.Capabilities, error) {
 		}
 	}
 	slices.Sort(caps)
-	return &configs.Capabilities{Bounding: caps, Effective: caps, Permitted: caps}, nil
+	granted := &configs.Capabilities{Bounding: caps, Effective: caps, Permitted: caps}
+	if s.Ambient {
+		granted.Inheritable, granted.Ambient = caps, caps
+	}
+	return granted, nil
 }
 
 // knownCapabilities are those that this program has a name for.
@@ -125,39 +124,4 @@ func seccompProfile(bounding []string) (*configs.Seccomp, error) {
 		return nil, fmt.Errorf("system call filter: %w", err)
 	}
 	return filter, nil
-}
-
-// hostDevices are the device files of this machine, but terminals, which belong
-// to somebody.
-func hostDevices() ([]*devices.Device, error) {
-	var found []*devices.Device
-	err := filepath.WalkDir("/dev", func(name string, e fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil // devices come and go
-		case err != nil:
-			return err
-		case e.IsDir() && (name == "/dev/pts" || name == "/dev/shm" || name == "/dev/mqueue"):
-			return fs.SkipDir
-		case e.Type()&fs.ModeDevice == 0 || name == "/dev/console" || name == "/dev/ptmx":
-			return nil
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(name, &st); err != nil {
-			return nil
-		}
-		kind := devices.BlockDevice
-		if e.Type()&fs.ModeCharDevice != 0 {
-			kind = devices.CharDevice
-		}
-		found = append(found, &devices.Device{
-			Rule: devices.Rule{
-				Type: kind, Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev)),
-				Permissions: "rwm", Allow: true,
-			},
-			Path: name, FileMode: fs.FileMode(st.Mode & 0o777), Uid: st.Uid, Gid: st.Gid,
-		})
-		return nil
-	})
-	return found, err
 }

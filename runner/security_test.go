@@ -137,6 +137,38 @@ func TestInsecure(t *testing.T) {
 	}
 }
 
+// Ambient capabilities reach what an ordinary user executes.
+func TestAmbient(t *testing.T) {
+	root := busyboxRoot(t)
+	for _, ambient := range []bool{false, true} {
+		got := output(t, root, "grep -E 'CapEff|CapAmb' /proc/self/status | grep -c 0000000000000000 || true", func(s *Spec) {
+			s.Insecure, s.Ambient, s.User = true, ambient, "5"
+		})
+		if want := map[bool]string{false: "2", true: "0"}[ambient]; got != want {
+			t.Errorf("Ambient=%v: %s of two sets are empty, want %s", ambient, got, want)
+		}
+	}
+}
+
+func TestDevices(t *testing.T) {
+	root := busyboxRoot(t)
+	got := output(t, root, "stat -c '%n %F %t,%T %a %u:%g' /dev/own /dev/sub/nul; head -c 3 /dev/own | wc -c; echo x > /dev/sub/nul && echo written; cat /dev/sub/nul || echo refused", func(s *Spec) {
+		zero, err := HostDevice("/dev/zero")
+		if err != nil {
+			t.Fatal(err)
+		}
+		zero.Path, zero.UID, zero.Mode = "/dev/own", 5, 0o640
+		s.Devices = []Device{zero, {Path: "/dev/sub/nul", Major: 1, Minor: 3}}
+	})
+	want := "/dev/own character special file 1,5 640 5:0\n/dev/sub/nul character special file 1,3 666 0:0\n3\nwritten"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if _, err := HostDevice("/etc/passwd"); err == nil {
+		t.Error("a file is taken for a device")
+	}
+}
+
 // A working directory that names a leaked descriptor once led out of containers
 // (CVE-2024-21626).
 func TestWorkingDirectoryIsInside(t *testing.T) {

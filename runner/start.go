@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/moby/sys/user"
 	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
 
@@ -31,7 +32,7 @@ func (p *process) start(state string, want IO) (err error) {
 	if err := privateMounts(); err != nil {
 		return err
 	}
-	if p.bundle, err = newBundle(state, p.spec.ID); err != nil {
+	if p.bundle, err = newBundle(state, p.spec.ID, p.spec.Limits.CgroupParent); err != nil {
 		return err
 	}
 	if err := p.mount(); err != nil {
@@ -43,11 +44,20 @@ func (p *process) start(state string, want IO) (err error) {
 	if err := writeNetworkFiles(p.bundle.dir, p.spec); err != nil {
 		return fmt.Errorf("network files of the container: %w", err)
 	}
+	who, err := lookupUser(p.bundle.root, p.spec.User)
+	if err != nil {
+		return err
+	}
+	if p.spec.OwnDir {
+		if err := makeOwned(p.bundle.root, p.spec.Dir, who.Uid, who.Gid); err != nil {
+			return fmt.Errorf("working directory: %w", err)
+		}
+	}
 	config, err := configure(p.spec, p.bundle)
 	if err != nil {
 		return err
 	}
-	if p.init, err = p.command(); err != nil {
+	if p.init, err = p.command(who); err != nil {
 		return err
 	}
 	if p.stdio, err = newStdio(want, p.init); err != nil {
@@ -82,12 +92,8 @@ func (p *process) letGo() (err error) {
 	return p.container.Exec()
 }
 
-// command is the process that the container begins with.
-func (p *process) command() (*libcontainer.Process, error) {
-	u, err := lookupUser(p.bundle.root, p.spec.User)
-	if err != nil {
-		return nil, err
-	}
+// command is the process that the container begins with, as u.
+func (p *process) command(u *user.ExecUser) (*libcontainer.Process, error) {
 	args, dir := p.spec.Args, p.spec.Dir
 	if p.spec.Init {
 		if err := checkInit(p.bundle.self); err != nil {
@@ -99,7 +105,7 @@ func (p *process) command() (*libcontainer.Process, error) {
 		dir = "/"
 	}
 	return &libcontainer.Process{
-		Args: args, Env: environment(p.spec.Env, u.Home), Cwd: dir,
+		Args: args, Env: environment(p.spec.Env), Cwd: dir,
 		UID: u.Uid, GID: u.Gid, AdditionalGroups: u.Sgids,
 		Init: true,
 	}, nil

@@ -42,9 +42,6 @@ func lookupUser(root, spec string) (*user.ExecUser, error) {
 	if !slices.Contains(u.Sgids, u.Gid) {
 		u.Sgids = append([]int{u.Gid}, u.Sgids...)
 	}
-	if u.Home == "" {
-		u.Home = "/"
-	}
 	return u, nil
 }
 
@@ -91,24 +88,10 @@ func openInRoot(root int, name string, flags uint64) (int, error) {
 	}
 }
 
-// environment is env with what a process expects to find in it.
-func environment(env []string, home string) []string {
-	env = slices.Clone(env)
-	if value(env, "PATH") == "" {
-		env = append(env, defaultPath)
-	}
-	if value(env, "HOME") == "" {
-		env = append(env, "HOME="+home)
+// environment is env with a PATH, if it has none at all. libcontainer adds HOME.
+func environment(env []string) []string {
+	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
+		env = append(slices.Clip(env), defaultPath)
 	}
 	return env
-}
-
-// value is that of the last assignment of name, which is the one that counts.
-func value(env []string, name string) string {
-	for _, kv := range slices.Backward(env) {
-		if v, ok := strings.CutPrefix(kv, name+"="); ok {
-			return v
-		}
-	}
-	return ""
 }

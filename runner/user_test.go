@@ -108,9 +108,56 @@ func TestUserOfAProcess(t *testing.T) {
 }
 
 func TestEnvironment(t *testing.T) {
-	got := environment([]string{"HOME=/h", "HOME=", "X=1"}, "/root")
-	want := []string{"HOME=/h", "HOME=", "X=1", defaultPath, "HOME=/root"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	for _, tc := range []struct{ env, want []string }{
+		{[]string{"X=1"}, []string{"X=1", defaultPath}},
+		{[]string{"PATH=", "X=1"}, []string{"PATH=", "X=1"}},
+		{[]string{"XPATH=/x"}, []string{"XPATH=/x", defaultPath}},
+	} {
+		if diff := cmp.Diff(tc.want, environment(tc.env)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", tc.env, diff)
+		}
+	}
+}
+
+// HOME is that of the first user of the number, whatever the user was called by.
+func TestHome(t *testing.T) {
+	root := busyboxRoot(t)
+	write(t, filepath.Join(root, "etc/passwd"), "a:x:7:7::/one:/bin/sh\nb:x:7:8::/two:/bin/sh\nc:x:9:9:::/bin/sh\n", 0o644)
+	for _, tc := range []struct{ user, env, want string }{
+		{"b", "A=1", "/one 8"},
+		{"7:5", "A=1", "/one 5"},
+		{"c", "A=1", "9"},
+		{"33", "A=1", "/ 0"},
+		{"b", "HOME=", "/one 8"},
+		{"b", "HOME=/own", "/own 8"},
+	} {
+		got := output(t, root, "echo $HOME $(id -g)", func(s *Spec) { s.User, s.Env = tc.user, []string{tc.env} })
+		if got != tc.want {
+			t.Errorf("%s, %s: got %q, want %q", tc.user, tc.env, got, tc.want)
+		}
+	}
+}
+
+// A missing working directory belongs to the user if OwnDir says so; what is
+// there stays as it is.
+func TestOwnDir(t *testing.T) {
+	root := busyboxRoot(t)
+	if err := os.Mkdir(filepath.Join(root, "there"), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/there", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	const show = `pwd; for d in /there /there/new /there/new/er; do stat -c '%a %u:%g' $d; done`
+	for _, own := range []bool{true, false} {
+		got := output(t, root, show+"; cd /; rm -r /there/new", func(s *Spec) { s.Dir, s.OwnDir = "/link/new/er", own })
+		want := "/there/new/er\n711 0:0\n755 0:0\n755 0:0"
+		if got != want {
+			t.Errorf("root, OwnDir=%v: got %q, want %q", own, got, want)
+		}
+	}
+	got := output(t, root, show, func(s *Spec) { s.Dir, s.OwnDir, s.User = "/link/new/er", true, "5:6" })
+	if want := "/there/new/er\n711 0:0\n755 5:6\n755 5:6"; got != want {
+		t.Errorf("5:6: got %q, want %q", got, want)
 	}
 }

@@ -158,7 +158,9 @@ type RunMount struct {
 	// Input is the index in the node's Inputs of the tree that a bind shows, or
 	// that a new cache starts from; 0 means none.
 	Input int `json:"input,omitempty"`
-	// Source is a path in that input; empty is its root.
+	// Source is a path in that input, or in the cache if it starts from none; empty
+	// is the root. A new cache that starts from an input but has a Mode or an owner
+	// starts empty.
 	Source   string `json:"source,omitempty"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
 	// CacheID and Sharing ("shared", "private", "locked") are a cache's.
@@ -167,10 +169,12 @@ type RunMount struct {
 	// SecretID is the id of a secret; its value never comes near an Op.
 	SecretID string `json:"secretID,omitempty"`
 	// EnvName, if set, is the variable that holds the secret.
-	EnvName  string `json:"envName,omitempty"`
+	EnvName string `json:"envName,omitempty"`
+	// SSHID is the id of an ssh agent, "default" usually.
+	SSHID    string `json:"sshID,omitempty"`
 	Required bool   `json:"required,omitempty"`
-	// Mode, UID and GID are those of the mounted directory or secret file; nil
-	// is the default: 0755 and 0:0 for a cache, 0400 and 0:0 for a secret.
+	// Mode, UID and GID are those of a cache's directory, a secret's file or an
+	// agent's socket; nil is the default: 0:0, and 0755, 0400 and 0600.
 	Mode *uint32 `json:"mode,omitempty"`
 	UID  *int    `json:"uid,omitempty"`
 	GID  *int    `json:"gid,omitempty"`

@@ -4,7 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +20,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/ulikunitz/xz"
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 )
 
@@ -133,7 +136,7 @@ func setTime(name string, t time.Time) error {
 //	symlink TARGET NAME     link OLD NAME           xattr KEY VALUE NAME
 //	mtime UNIX NAME…        fifo NAME               socket NAME
 //	size BYTES NAME         (a hole of that size)   base64 FROM NAME
-//	busybox NAME
+//	busybox NAME            sshkey NAME             (a private key)
 //	tar SPEC NAME           (an archive, compressed as NAME says, of the members that the lines of SPEC describe)
 func (c *refCase) setup(dir string, words []string) error {
 	if len(words) == 0 || strings.HasPrefix(words[0], "#") {
@@ -186,6 +189,8 @@ func (c *refCase) setup(dir string, words []string) error {
 		return errors.Join(err, os.Remove(from), os.WriteFile(last, data, 0o644))
 	case "busybox":
 		return copyFile(last, busybox)
+	case "sshkey":
+		return writeKey(last)
 	case "tar":
 		from := filepath.Join(dir, first)
 		spec, err := os.ReadFile(from)
@@ -196,6 +201,19 @@ func (c *refCase) setup(dir string, words []string) error {
 		return errors.Join(err, os.Remove(from), os.WriteFile(last, data, 0o644))
 	}
 	return errors.New("unknown command")
+}
+
+// writeKey makes a private key in the file name.
+func writeKey(name string) error {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return err
+	}
+	block, err := ssh.MarshalPrivateKey(key, "")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, pem.EncodeToMemory(block), 0o600)
 }
 
 func copyFile(to, from string) error {

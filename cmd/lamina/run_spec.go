@@ -23,7 +23,7 @@ func containerSpec(e *env, o runOptions, id string, image dockerspec.DockerOCIIm
 	s := runner.Spec{
 		ID: id, ReadOnly: o.readOnly, Dir: cmp.Or(o.dir, image.Config.WorkingDir),
 		User: cmp.Or(o.user, image.Config.User), Hostname: o.hostname, Network: o.network,
-		CapAdd: o.capAdd, CapDrop: o.capDrop, Insecure: o.privileged, Init: o.init,
+		CapAdd: o.capAdd, CapDrop: o.capDrop, Insecure: o.privileged, HostDevices: o.privileged, Init: o.init,
 	}
 	if s.Dir != "" && !path.IsAbs(s.Dir) {
 		return s, fmt.Errorf("--workdir=%s: must be absolute", s.Dir)

@@ -145,7 +145,7 @@ func TestContainerSpec(t *testing.T) {
 		ID: id, Args: []string{"c"}, Env: []string{"HOSTNAME=0123456789ab"}, Dir: "/image", User: "app",
 		Hostname: "0123456789ab", Network: "none", Hosts: []string{"::1 db"},
 		Limits:   runner.Limits{Memory: 1 << 30, Ulimits: []runner.Ulimit{{Name: "nofile", Soft: 5, Hard: 5}}},
-		Insecure: true, ReadOnly: true, Init: true, NoNewPrivileges: true,
+		Insecure: true, HostDevices: true, ReadOnly: true, Init: true, NoNewPrivileges: true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
-	"strings"
 
 	"lamina/runner"
 	"lamina/snapshot"
@@ -18,7 +17,8 @@ type prepared struct {
 	worker  *Worker
 	driver  snapshot.Driver
 	spec    runner.Spec
-	secrets [][]byte // values that must not be shown
+	secrets [][]byte          // values that must not be shown
+	caches  map[string]string // directories of the claimed caches, by name
 	closers []func() error
 }
 
@@ -39,9 +39,11 @@ func (p *prepared) mount(ctx context.Context, t solver.Task, m solver.RunMount, 
 	case solver.MountCache:
 		return p.cache(ctx, t, m, out)
 	case solver.MountTmpfs:
-		return p.tmpfs(m)
+		return p.tmpfs(ctx, t, m, out)
 	case solver.MountSecret:
 		return p.secret(m)
+	case solver.MountSSH:
+		return p.ssh(ctx, m)
 	}
 	return fmt.Errorf("cannot mount a %s", m.Type)
 }
@@ -52,14 +54,7 @@ func (p *prepared) bind(ctx context.Context, t solver.Task, m solver.RunMount, o
 	if err != nil {
 		return err
 	}
-	sub, err := snapshot.Resolve(stack, relative(m.Source), true)
-	if err != nil {
-		return err
-	}
-	entry, err := stack.Lstat(sub)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no /%s in what it is mounted from", relative(m.Source))
-	}
+	sub, entry, err := find(stack, m.Source)
 	if err != nil {
 		return err
 	}
@@ -67,6 +62,25 @@ func (p *prepared) bind(ctx context.Context, t solver.Task, m solver.RunMount, o
 	if err != nil {
 		return err
 	}
+	p.show(m, root, sub, entry)
+	return nil
+}
+
+// find follows the links of source in tree, and says what is there.
+func find(tree snapshot.Tree, source string) (string, snapshot.Entry, error) {
+	sub, err := snapshot.Resolve(tree, relative(source), true)
+	if err != nil {
+		return "", snapshot.Entry{}, err
+	}
+	entry, err := tree.Lstat(sub)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("there is no /%s in what it is mounted from", relative(source))
+	}
+	return sub, entry, err
+}
+
+// show mounts sub, which is entry, of a filesystem of its own.
+func (p *prepared) show(m solver.RunMount, root []snapshot.Mount, sub string, entry snapshot.Entry) {
 	name := "mount" + strconv.Itoa(len(p.spec.Roots))
 	if p.spec.Roots == nil {
 		p.spec.Roots = map[string][]snapshot.Mount{}
@@ -80,7 +94,6 @@ func (p *prepared) bind(ctx context.Context, t solver.Task, m solver.RunMount, o
 		bind.Options = append(bind.Options, "file")
 	}
 	p.spec.Mounts = append(p.spec.Mounts, bind)
-	return nil
 }
 
 // root makes a filesystem of in, which nothing keeps.
@@ -105,40 +118,41 @@ func (p *prepared) root(ctx context.Context, in solver.Result, readOnly bool) ([
 	return view.Mounts(), nil
 }
 
-func (p *prepared) tmpfs(m solver.RunMount) error {
-	mount := snapshot.Mount{Type: "tmpfs", Target: m.Target, Options: []string{"mode=1777"}}
+// tmpfs mounts an empty filesystem. It has the mode of the directory that it is
+// mounted on, if there is one.
+func (p *prepared) tmpfs(ctx context.Context, t solver.Task, m solver.RunMount, out solver.Output) error {
+	mount := snapshot.Mount{Type: "tmpfs", Target: m.Target}
+	there, err := p.worker.hasDir(ctx, t.Inputs[0], m.Target, out)
+	if err != nil {
+		return err
+	}
+	if !there {
+		mount.Options = append(mount.Options, "mode=1777")
+	}
 	if m.Size > 0 {
 		mount.Options = append(mount.Options, "size="+strconv.FormatInt(m.Size, 10))
+	}
+	if m.ReadOnly {
+		mount.Options = append(mount.Options, "ro")
 	}
 	p.spec.Mounts = append(p.spec.Mounts, mount)
 	return nil
 }
 
-// secret hands over a secret as a file in memory, as a variable, or both.
-func (p *prepared) secret(m solver.RunMount) error {
-	value, err := p.worker.Secret(m.SecretID)
-	if errors.Is(err, fs.ErrNotExist) {
-		if !m.Required {
-			return nil
-		}
-		return fmt.Errorf("secret %q is required, but was not given: add --secret id=%s,src=FILE", m.SecretID, m.SecretID)
-	}
+// hasDir tells whether name is a directory of in, through links.
+func (w *Worker) hasDir(ctx context.Context, in solver.Result, name string, out solver.Output) (bool, error) {
+	tree, err := w.stack(ctx, in, out)
 	if err != nil {
-		return fmt.Errorf("secret %q: %w", m.SecretID, err)
+		return false, err
 	}
-	p.secrets = append(p.secrets, value)
-	if m.EnvName != "" {
-		if strings.IndexByte(string(value), 0) >= 0 {
-			return fmt.Errorf("secret %q has a NUL byte and cannot be a variable", m.SecretID)
-		}
-		p.spec.Env = append(p.spec.Env, m.EnvName+"="+string(value))
+	if name, err = snapshot.Resolve(tree, relative(name), true); err != nil {
+		return false, err
 	}
-	if m.Target != "" {
-		p.spec.Files = append(p.spec.Files, runner.File{
-			Target: m.Target, Data: value, Mode: or(m.Mode, 0o400), UID: or(m.UID, 0), GID: or(m.GID, 0),
-		})
+	e, err := tree.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	return nil
+	return err == nil && e.Kind == snapshot.Dir, err
 }
 
 // or is what p points to, or otherwise.

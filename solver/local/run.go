@@ -108,6 +108,9 @@ func (w *Worker) run(ctx context.Context, t solver.Task, op solver.Run, out solv
 	if p.spec.Limits.Ulimits, err = ulimits(w.Limits.Ulimits, op.Ulimits); err != nil {
 		return nil, err
 	}
+	if err := p.claimCaches(ctx, t, op.Mounts, out); err != nil {
+		return nil, err
+	}
 	for _, m := range op.Mounts {
 		if err := p.mount(ctx, t, m, out); err != nil {
 			return nil, fmt.Errorf("mount on %s: %w", m.Target, err)
