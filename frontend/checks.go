@@ -111,7 +111,7 @@ func (w *work) notes() []string {
 			continue
 		}
 		note := fmt.Sprintf("there is no check called %s", name)
-		if match, ok := suggest.Search(name, ruleNames(), false); ok {
+		if match, ok := suggest.Search(name, ruleNames(), true); ok {
 			note += " (did you mean " + match + "?)"
 		}
 		all = append(all, note)
