@@ -20,20 +20,20 @@ const (
 type ModeChange struct {
 	absolute bool
 	value    uint32   // if absolute
-	clauses  []clause // otherwise
+	changes  []change // otherwise, in order
 }
 
-// clause is one operation of a symbolic mode: who, an operator, permissions.
-type clause struct {
-	who  uint32 // the bits that may be touched, as a mode; 0 if none were named
-	op   byte   // '+', '-' or '='
-	bits uint32 // rwxst as for everybody
-	x    bool   // X: execute, for directories and what is executable already
-	from byte   // 'u', 'g' or 'o': copy that one's permissions; 0 otherwise
+// change is one step of a symbolic mode: to set or clear bits, or to copy the
+// permissions of one class to others.
+type change struct {
+	op   byte   // '+', '-', 'X' (set if executable), or of a copy also '='
+	bits uint32 // those that are touched
+	from byte   // of a copy: 'u', 'g' or 'o'; 0 otherwise
 }
 
 // ParseMode reads the operand of --chmod: an octal mode of 0 to 07777, or
-// symbolic changes as chmod(1) has them, with an umask of 0.
+// symbolic changes as chmod(1) has them, with an umask of 0. Where chmods differ, in
+// odd ones like "=rt", it is as BSD's.
 func ParseMode(s string) (ModeChange, error) {
 	if s == "" {
 		return ModeChange{}, fmt.Errorf("invalid mode %q: it is empty", s)
@@ -47,17 +47,17 @@ func ParseMode(s string) (ModeChange, error) {
 	}
 	var m ModeChange
 	for part := range strings.SplitSeq(s, ",") {
-		cs, err := parseClauses(part)
+		changes, err := parseClause(part)
 		if err != nil {
 			return ModeChange{}, fmt.Errorf("invalid mode %q: %w", s, err)
 		}
-		m.clauses = append(m.clauses, cs...)
+		m.changes = append(m.changes, changes...)
 	}
 	return m, nil
 }
 
-// parseClauses reads "go=u-w": who, then operators with their permissions.
-func parseClauses(s string) ([]clause, error) {
+// parseClause reads "go=u-w": who, then operators with their permissions.
+func parseClause(s string) ([]change, error) {
 	var who uint32
 	i := 0
 	for ; i < len(s) && strings.IndexByte("ugoa", s[i]) >= 0; i++ {
@@ -66,7 +66,7 @@ func parseClauses(s string) ([]clause, error) {
 	if i == len(s) {
 		return nil, fmt.Errorf("%q lacks one of + - =", s)
 	}
-	var out []clause
+	var out []change
 	for i < len(s) {
 		op := s[i]
 		if op != '+' && op != '-' && op != '=' {
@@ -76,53 +76,91 @@ func parseClauses(s string) ([]clause, error) {
 		for end < len(s) && strings.IndexByte("+-=", s[end]) < 0 {
 			end++
 		}
-		perms, err := parsePerms(who, op, s[i+1:end])
-		if err != nil {
+		p := permissions{who: who, op: op}
+		if err := p.parse(s[i+1 : end]); err != nil {
 			return nil, err
 		}
-		out = append(out, perms...)
+		out = append(out, p.out...)
 		i = end
 	}
 	return out, nil
 }
 
-// parsePerms reads the permissions after an operator. Those copied from u, g
-// or o are clauses of their own; "=" clears before the first of them only.
-func parsePerms(who uint32, op byte, s string) ([]clause, error) {
-	own := clause{who: who, op: op}
-	var copies []clause
+// permissions are what follows one operator. What was read of them becomes changes
+// when a copy comes, and at the end.
+type permissions struct {
+	who      uint32 // the bits that may be touched; 0 if nobody was named
+	op       byte
+	bits     uint32 // read so far, as for everybody
+	x        bool   // X was
+	assigned bool   // "=" has cleared what it has to
+	out      []change
+}
+
+func (p *permissions) parse(s string) error {
 	for i := range len(s) {
+		onlyOthers := p.who != 0 && p.who&^0o007 == 0
 		switch c := s[i]; c {
 		case 'r':
-			own.bits |= 0o444
+			p.bits |= 0o444
 		case 'w':
-			own.bits |= 0o222
+			p.bits |= 0o222
 		case 'x':
-			own.bits |= 0o111
+			p.bits |= 0o111
 		case 'X':
-			own.x = true
+			if p.op == '-' {
+				p.bits |= 0o111
+			} else {
+				p.x = true
+			}
 		case 's':
-			own.bits |= setUID | setGID
+			if !onlyOthers {
+				p.bits |= setUID | setGID
+			}
 		case 't':
-			own.bits |= sticky
+			if !onlyOthers {
+				p.bits |= sticky
+				p.who |= sticky
+			}
 		case 'u', 'g', 'o':
-			copies = append(copies, clause{who: who, op: op, from: c})
+			p.flush(p.bits != 0)
+			classes := uint32(0o777)
+			if p.who != 0 {
+				classes &= p.who
+			}
+			p.out = append(p.out, change{op: p.op, bits: classes, from: c})
+			p.assigned = true
 		default:
-			return nil, fmt.Errorf("%q is not one of + - = or r w x X s t u g o", s[i:i+1])
+			return fmt.Errorf("%q is not one of + - = or r w x X s t u g o", s[i:i+1])
 		}
 	}
-	if len(copies) == 0 {
-		return []clause{own}, nil
+	p.flush(p.bits != 0 || p.op == '=' && !p.assigned)
+	return nil
+}
+
+// flush makes changes of X and, if set says so, of the bits that were read.
+func (p *permissions) flush(set bool) {
+	who := p.who
+	if who == 0 {
+		who = whoBits('a') | sticky
 	}
-	if own.bits == 0 && !own.x {
-		return copies, nil
-	}
-	if op == '=' {
-		for i := range copies {
-			copies[i].op = '+'
+	if set {
+		op := p.op
+		if op == '=' {
+			op = '+'
+			p.assigned = true
+			p.out = append(p.out, change{op: '-', bits: who})
+			if p.who == 0 {
+				p.out[len(p.out)-1].bits = whoBits('a')
+			}
 		}
+		p.out = append(p.out, change{op: op, bits: p.bits & who})
+		p.bits = 0
 	}
-	return append([]clause{own}, copies...), nil
+	if p.x {
+		p.out = append(p.out, change{op: 'X', bits: 0o111 & who})
+		p.x = false
+	}
 }
 
 // whoBits are the bits of a mode that belong to one letter of u, g, o and a.
@@ -148,49 +186,31 @@ func (m ModeChange) Apply(mode uint32, k snapshot.Kind) uint32 {
 		return m.value
 	}
 	executable := k == snapshot.Dir || mode&0o111 != 0
-	for _, c := range m.clauses {
+	for _, c := range m.changes {
 		mode = c.apply(mode, executable)
 	}
 	return mode
 }
 
-func (c clause) apply(mode uint32, executable bool) uint32 {
-	who := c.who
-	if who == 0 {
-		who = whoBits('a')
-	}
+func (c change) apply(mode uint32, executable bool) uint32 {
 	bits := c.bits
-	if c.x && (executable || c.op == '-') {
-		bits |= 0o111
-	}
 	switch c.from {
 	case 'u':
-		bits = mode >> 6 & 7 * 0o111
+		bits &= mode >> 6 & 7 * 0o111
 	case 'g':
-		bits = mode >> 3 & 7 * 0o111
+		bits &= mode >> 3 & 7 * 0o111
 	case 'o':
-		bits = mode & 7 * 0o111
+		bits &= mode & 7 * 0o111
 	}
-	// The sticky bit is nobody's: it counts unless only "others" are meant.
-	if who&^0o007 != 0 {
-		bits = bits & (who | sticky)
-	} else {
-		bits &= who
-	}
-	switch c.op {
-	case '+':
-		return mode | bits
-	case '-':
+	switch {
+	case c.op == '=':
+		return mode&^c.bits | bits
+	case c.op == '-':
 		return mode &^ bits
+	case c.op == '+', executable:
+		return mode | bits
 	}
-	clear := who
-	if c.bits&sticky != 0 && who&^0o007 != 0 {
-		clear |= sticky
-	}
-	if c.from != 0 {
-		clear &= 0o777 // copying permissions leaves setuid and setgid alone
-	}
-	return mode&^clear | bits
+	return mode
 }
 
 // newDir returns the mode of a directory that has to be made for files that get this

@@ -42,6 +42,15 @@ func TestModeChange(t *testing.T) {
 		{"u=t", 0o755, 0o1055, 0o1055},
 		{"g=u", 0o4750, 0o4770, 0o4770},
 		{"+", 0o640, 0o640, 0o640},
+		// The sticky bit is nobody's, and alone among the others.
+		{"=t", 0o640, 0o1640, 0o1640},
+		{"=rt", 0o640, 0o1640, 0o1640},
+		{"a=rt", 0o640, 0o1444, 0o1444},
+		// Copies come in their order: what follows one assigns again.
+		{"u=gx", 0o750, 0o150, 0o150},
+		{"u=xg", 0o770, 0o770, 0o770},
+		{"g=uX", 0o6640, 0o6660, 0o6670},
+		{"o=g,u-g", 0o750, 0o255, 0o255},
 	} {
 		m, err := ParseMode(tc.change)
 		if err != nil {

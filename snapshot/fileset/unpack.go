@@ -8,15 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"strings"
 	"time"
 
 	"lamina/snapshot"
 	"lamina/snapshot/layertar"
 )
-
-// paxXattr begins the names of PAX records with extended attributes.
-const paxXattr = "SCHILY.xattr."
 
 // isArchive tells whether the regular file name of t is a tar archive, compressed
 // or not, by reading its first header.
@@ -102,13 +98,16 @@ func (u *unpacker) unpack(r io.Reader) error {
 
 // extract writes one member of the archive. What is in its place makes room.
 func (u *unpacker) extract(hdr *tar.Header, content io.Reader) error {
-	name := cleanMember(hdr.Name)
-	if hdr.Typeflag == tar.TypeXGlobalHeader || name == "." {
+	if hdr.Typeflag == tar.TypeXGlobalHeader || path.Clean(hdr.Name) == "." {
 		return nil // dst is what it is
 	}
+	name := cleanMember(hdr.Name)
 	e, err := u.memberEntry(hdr)
 	if err != nil {
 		return err
+	}
+	if name == "." { // "/" or ".."
+		return u.extractRoot(hdr, e)
 	}
 	at, err := u.place(name)
 	if err != nil {
@@ -129,17 +128,21 @@ func (u *unpacker) extract(hdr *tar.Header, content io.Reader) error {
 	if hdr.Typeflag == tar.TypeLink {
 		return u.extractLink(hdr.Linkname, at, e)
 	}
-	xattrs := map[string]string{}
-	for k, v := range hdr.PAXRecords {
-		if k, ok := strings.CutPrefix(k, paxXattr); ok {
-			xattrs[k] = v
-		}
-	}
 	if e.Kind == snapshot.Dir {
 		u.dirs[at] = true
-		return u.target.mkdir(at, e, xattrs)
+		return u.target.mkdir(at, e, memberXattrs(hdr))
 	}
-	return u.target.put(at, e, xattrs, content)
+	return u.target.put(at, e, memberXattrs(hdr), content)
+}
+
+// extractRoot gives dst the attributes of a member that means it by another name
+// than ".".
+func (u *unpacker) extractRoot(hdr *tar.Header, e snapshot.Entry) error {
+	if e.Kind != snapshot.Dir {
+		return errors.New("this is the directory that the archive is unpacked in, and can only be a directory")
+	}
+	u.dirs[u.dst] = true
+	return u.target.mkdir(u.dst, e, memberXattrs(hdr))
 }
 
 // resolve returns the place in the target that the last component of the member
@@ -185,6 +188,9 @@ func (u *unpacker) place(name string) (string, error) {
 // and gives the file the attributes of e.
 func (u *unpacker) extractLink(linkname, at string, e snapshot.Entry) error {
 	old, err := u.resolve(cleanMember(linkname))
+	if err == nil && old == at {
+		err = fs.ErrNotExist // it had to make room
+	}
 	if err == nil {
 		err = u.target.link(old, at)
 	}
@@ -195,47 +201,4 @@ func (u *unpacker) extractLink(linkname, at string, e snapshot.Entry) error {
 		return err
 	}
 	return u.target.draft.SetAttrs(at, e, nil)
-}
-
-// memberEntry describes a member of an archive.
-func (c *copier) memberEntry(hdr *tar.Header) (snapshot.Entry, error) {
-	e := snapshot.Entry{
-		Mode:    uint32(hdr.Mode) & 0o7777,
-		UID:     hdr.Uid,
-		GID:     hdr.Gid,
-		Size:    hdr.Size,
-		ModTime: hdr.ModTime,
-		Link:    hdr.Linkname,
-		Major:   uint32(hdr.Devmajor),
-		Minor:   uint32(hdr.Devminor),
-	}
-	if o := c.opt.Owner; o != nil {
-		e.UID, e.GID = o.UID, o.GID
-	}
-	switch hdr.Typeflag {
-	case tar.TypeReg, tar.TypeLink, tar.TypeCont, tar.TypeGNUSparse:
-		e.Kind = snapshot.File
-	case tar.TypeDir:
-		e.Kind = snapshot.Dir
-	case tar.TypeSymlink:
-		e.Kind = snapshot.Symlink
-	case tar.TypeChar:
-		e.Kind = snapshot.CharDevice
-	case tar.TypeBlock:
-		e.Kind = snapshot.BlockDevice
-	case tar.TypeFifo:
-		e.Kind = snapshot.Fifo
-	default:
-		return e, fmt.Errorf("unknown type %q of archive member", hdr.Typeflag)
-	}
-	return e, nil
-}
-
-// cleanMember returns a member's name relative to where the archive is unpacked,
-// of which ".." does not lead out.
-func cleanMember(name string) string {
-	if clean := path.Join("/", name); clean != "/" {
-		return clean[1:]
-	}
-	return "."
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
@@ -24,6 +25,8 @@ type member struct {
 func tarFile(name, data string) member {
 	return member{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o640, Uid: 7, Gid: 8}, data}
 }
+
+func (m member) at(t time.Time) member { m.ModTime = t; return m }
 
 func tarDir(name string) member {
 	return member{tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o750, Uid: 9, Gid: 10}, ""}
@@ -77,6 +80,14 @@ func TestUnpack(t *testing.T) {
 			x/d dir 0750 9:10
 			x/d/f file 0640 7:8 "f"
 			x/d/l link 0777 0:0 -> /abs`},
+		{"a member that is the directory itself by another name",
+			[]member{tarDir("../.."), tarFile("f", "f")}, CopyOptions{Dest: "/x"},
+			`x dir 0750 9:10
+			x/f file 0640 7:8 "f"`},
+		{"times that nobody can keep",
+			[]member{tarFile("f", "f").at(time.Unix(-1, 0)), tarFile("g", "g").at(time.Unix(1<<40, 0))}, CopyOptions{Dest: "/"},
+			`f file 0640 7:8 1970-01-01T00:00:00Z "f"
+			g file 0640 7:8 1970-01-01T00:00:00Z "g"`},
 		{"an owner", []member{tarDir("d"), tarFile("d/f", "f"), tarFile("e/f", "f")}, CopyOptions{Dest: "/x/", Owner: &Owner{100, 200}},
 			`x dir 0755 100:200 2030-01-01T00:00:00Z
 			x/d dir 0750 100:200
@@ -179,6 +190,7 @@ func TestUnpackErrors(t *testing.T) {
 		want    string
 	}{
 		{"under a link out", tarball(t, tarLink("l", "/app/no"), tarFile("l/f", "f")), "unpack t.tar: l/f: the link l above it leads nowhere in the archive's directory"},
+		{"link to itself", tarball(t, tarFile("f", "f"), tarHard("f", "./f")), "unpack t.tar: f: hard link to ./f, which does not exist"},
 		{"link to nothing", tarball(t, tarHard("f", "nothing2")), "unpack t.tar: f: hard link to nothing2, which does not exist"},
 		{"link to a directory", tarball(t, tarHard("f", "app")), "unpack t.tar: f: /app is a directory and can have no hard link"},
 		{"under a file", tarball(t, tarFile("plain/f", "f")), "unpack t.tar: plain/f: /plain is not a directory"},

@@ -80,7 +80,7 @@ func LookupUser(t snapshot.Tree, spec string) (User, error) {
 // spec is 0:0.
 func LookupOwner(t snapshot.Tree, spec string) (Owner, error) {
 	name, group, hasGroup := strings.Cut(spec, ":")
-	id, isNumber := parseID(name)
+	id, isNumber := parseOwnerID(name)
 	o := Owner{UID: id, GID: id}
 	if !isNumber {
 		o = Owner{}
@@ -97,7 +97,7 @@ func LookupOwner(t snapshot.Tree, spec string) (Owner, error) {
 	if !hasGroup {
 		return o, nil
 	}
-	if gid, ok := parseID(group); ok {
+	if gid, ok := parseOwnerID(group); ok {
 		o.GID = gid
 		return o, nil
 	}
@@ -147,6 +147,19 @@ func parseID(s string) (int, bool) {
 	}
 	id, err := strconv.ParseUint(s, 10, 31)
 	return int(id), err == nil
+}
+
+// parseOwnerID is parseID for --chown, where numbers have 32 bits and a sign. To
+// chown(2) -1 means no change, which for something new is 0.
+func parseOwnerID(s string) (int, bool) {
+	if s == "" || s == "root" {
+		return 0, true
+	}
+	id, err := strconv.ParseInt(s, 10, 32)
+	if id == -1 {
+		id = 0
+	}
+	return int(uint32(id)), err == nil
 }
 
 // readPasswd returns the first entry of t's /etc/passwd that match accepts, or nil.

@@ -67,8 +67,11 @@ func TestLookupOwner(t *testing.T) {
 		"nobody":       {0, 0},
 		"nobody:audio": {0, 63},
 		"app:nogroup":  {1000, 1001},
-		"-1":           {0, 0},
 		"4294967296":   {0, 0},
+		// Numbers as the kernel takes them: -1 is no change.
+		"-1":    {0, 0},
+		"7:-1":  {7, 0},
+		"-2:+8": {4294967294, 8},
 	} {
 		got, err := LookupOwner(userTree(), spec)
 		if err != nil || got != want {
@@ -113,6 +116,9 @@ func TestLookupErrors(t *testing.T) {
 	}
 	if _, err := LookupOwner(fakeTree{}, "app"); err == nil || err.Error() != `no user "app" in /etc/passwd` {
 		t.Errorf("LookupOwner in an empty tree: %v", err)
+	}
+	if _, err := LookupOwner(fakeTree{}, "5:app"); err == nil || err.Error() != `no group "app" in /etc/group` {
+		t.Errorf("LookupOwner of a group in an empty tree: %v", err)
 	}
 	if _, err := LookupOwner(large, "app"); err == nil || err.Error() != `read /etc/passwd: it is larger than 10485760 bytes` {
 		t.Errorf("LookupOwner in a large file: %v", err)
