@@ -33,7 +33,7 @@ var contextTime = time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
 // A refCase is a file of testdata/reference: a Dockerfile with its context, and
 // what BuildKit made of it. Its sections are
 //
-//	Dockerfile    in which $HTTP is a server of the files http/…
+//	Dockerfile    in which $HTTP is a server of the files http/…, and $HOST its address
 //	args          flags of the build, with $HTTP too
 //	context       what is built instead of the directory: a URL of $HTTP
 //	git/NAME      commands that make a Git repository, see (*refCase).serve

@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,7 +19,9 @@ import (
 )
 
 // serveCase serves files as of contextTime, with "/to/NAME" redirected to "/NAME",
-// and "/named/X/NAME" is NAME that asks to be called X.
+// and "/named/X/NAME" is NAME that asks to be called X. "/status/CODE/NAME" answers
+// CODE, and "/auth/NAME" wants to be asked by the user "u" with the password "p", or
+// with the token "secret".
 func serveCase(files map[string][]byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := strings.TrimPrefix(r.URL.Path, "/")
@@ -29,6 +32,23 @@ func serveCase(files map[string][]byte) http.Handler {
 		if rest, ok := strings.CutPrefix(name, "named/"); ok {
 			as, to, _ := strings.Cut(rest, "/")
 			w.Header().Set("Content-Disposition", `attachment; filename="`+as+`"`)
+			name = to
+		}
+		if rest, ok := strings.CutPrefix(name, "status/"); ok {
+			code, _, _ := strings.Cut(rest, "/")
+			n, err := strconv.Atoi(code)
+			if err != nil {
+				n = http.StatusBadRequest
+			}
+			http.Error(w, "as was asked for", n)
+			return
+		}
+		if to, ok := strings.CutPrefix(name, "auth/"); ok {
+			user, password, _ := r.BasicAuth()
+			if (user != "u" || password != "p") && r.Header.Get("Authorization") != "Bearer secret" {
+				http.Error(w, "who are you?", http.StatusUnauthorized)
+				return
+			}
 			name = to
 		}
 		when := contextTime
@@ -133,7 +153,8 @@ func (c *refCase) expand(text, server string) (string, error) {
 		}
 		return strings.TrimSpace(string(out))
 	})
-	return strings.ReplaceAll(text, "$HTTP", server), errs
+	_, host, _ := strings.Cut(server, "//")
+	return strings.NewReplacer("$HTTP", server, "$HOST", host).Replace(text), errs
 }
 
 // flags are the arguments of the build of what was written to dir and file.
