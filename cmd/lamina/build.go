@@ -104,6 +104,9 @@ func (b *build) solve(ctx context.Context, in *input) (results, error) {
 	}
 	b.plan = plan
 	b.remark(remarks{plan.Warnings, plan.Notes})
+	if err := b.police(plan.Graph); err != nil {
+		return nil, err
+	}
 	if err := b.settle(); err != nil {
 		return nil, err
 	}
@@ -165,6 +168,10 @@ type resolver struct{ *build }
 
 func (r *resolver) Resolve(ctx context.Context, ref string, p ocispec.Platform) (frontend.Base, error) {
 	policy := cmp.Or(engine.Policy(r.opt.pull), engine.PullMissing)
+	ref, err := r.policedImage(ref)
+	if err != nil {
+		return frontend.Base{}, err
+	}
 	step := r.display.begin("[internal] load metadata for " + ref)
 	found, err := r.engine.Resolve(ctx, ref, p, policy, r.display.warn)
 	step.end(err)

@@ -35,6 +35,7 @@ type sourceOptions struct {
 	buildArgFiles []string
 	platforms     []string
 	pull          pullPolicy
+	policy        string
 }
 
 func (o *sourceOptions) register(f *pflag.FlagSet) {
@@ -45,6 +46,7 @@ func (o *sourceOptions) register(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.platforms, "platform", nil, "Platforms to build for")
 	f.Var(&o.pull, "pull", "When to ask registries for base images (always, missing, never, newer); always if no value is given")
 	f.Lookup("pull").NoOptDefVal = string(engine.PullAlways)
+	f.StringVar(&o.policy, "policy", "", "Source policy: a JSON file of rules that allow, deny or replace images and URLs")
 }
 
 // callOptions say what is asked instead of building.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"lamina/cmd/lamina/internal/policy"
 	"lamina/frontend"
 	"lamina/runner"
 	"lamina/solver/local"
@@ -24,6 +25,7 @@ type request struct {
 	// timestamp, if set, is the time of the image and of every file that was made.
 	timestamp *time.Time
 	limits    runner.Limits
+	policy    *policy.Policy
 	secret    func(id string) ([]byte, error)
 	ssh       func(id string) (local.SSHAgent, error)
 }
@@ -59,6 +61,9 @@ func newRequest(e *env, o buildOptions, context string) (*request, error) {
 		return nil, fmt.Errorf("--timestamp=%s: %w", o.timestamp, err)
 	}
 	if err := r.checkResult(); err != nil {
+		return nil, err
+	}
+	if r.policy, err = readPolicy(o.policy, e.getenv); err != nil {
 		return nil, err
 	}
 	if r.secret, err = parseSecrets(o.secrets, e.getenv); err != nil {

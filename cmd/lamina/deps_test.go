@@ -45,6 +45,7 @@ var layers = map[string][]string{
 	"cmd/lamina/internal/collect":  {"*"},
 	"cmd/lamina/internal/engine":   {"*"},
 	"cmd/lamina/internal/human":    nil,
+	"cmd/lamina/internal/policy":   nil,
 	"cmd/lamina/internal/progress": {"cmd/lamina/internal/human"},
 	"cmd/lamina/internal/sshagent": nil,
 }
