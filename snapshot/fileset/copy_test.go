@@ -456,7 +456,7 @@ func TestMkdir(t *testing.T) {
 	} {
 		p := newPool(t)
 		d := newDraft(t, p)
-		made, err := Mkdir(d, baseTree(), tc.path, tc.owner, now)
+		made, err := Mkdir(d, baseTree(), tc.path, tc.owner, now, now)
 		if err != nil {
 			t.Errorf("Mkdir(%q): %v", tc.path, err)
 			continue
@@ -468,7 +468,7 @@ func TestMkdir(t *testing.T) {
 			t.Errorf("Mkdir(%q) (-want +got):\n%s", tc.path, diff)
 		}
 	}
-	_, err := Mkdir(newDraft(t, newPool(t)), baseTree(), "/plain/x", Owner{}, now)
+	_, err := Mkdir(newDraft(t, newPool(t)), baseTree(), "/plain/x", Owner{}, now, now)
 	if err == nil || err.Error() != "/plain is not a directory" {
 		t.Errorf("Mkdir beneath a file = %v", err)
 	}

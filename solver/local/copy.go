@@ -128,7 +128,7 @@ func (w *Worker) mkdir(ctx context.Context, t solver.Task, op solver.Mkdir, out 
 	if err != nil {
 		return nil, err
 	}
-	when := now()
+	when, present := now(), now()
 	if epoch, ok := solver.ModTime(op.Epoch); ok {
 		when = epoch
 	}
@@ -137,7 +137,7 @@ func (w *Worker) mkdir(ctx context.Context, t solver.Task, op solver.Mkdir, out 
 		return nil, err
 	}
 	defer draft.Close()
-	if _, err := fileset.Mkdir(draft, base, op.Path, owner, when); err != nil {
+	if _, err := fileset.Mkdir(draft, base, op.Path, owner, when, present); err != nil {
 		return nil, err
 	}
 	id := newID()
