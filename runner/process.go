@@ -28,6 +28,7 @@ type process struct {
 	stdio     *stdio
 	pidfd     *os.File
 	guard     *guard
+	foreign   *ForeignError // why it may not start; nil if it will
 
 	pid   int
 	ended chan struct{} // closed when all is over and err is set
@@ -64,8 +65,12 @@ func (p *process) wait() error {
 		exit.Signal = int(status.Signal())
 		exit.Code = 128 + exit.Signal
 	}
-	if exit.Code == 0 {
+	const notExecuted = 255 // libcontainer's, if the kernel refuses the program
+	switch {
+	case exit.Code == 0:
 		return nil
+	case exit.Code == notExecuted && p.foreign != nil:
+		return &CommandError{Code: 126, Err: p.foreign}
 	}
 	if p.spec.Limits.Memory > 0 {
 		exit.OutOfMemory, err = outOfMemory(p.bundle.cgroups)

@@ -94,7 +94,10 @@ func (p *process) letGo() (err error) {
 
 // command is the process that the container begins with, as u.
 func (p *process) command(u *user.ExecUser) (*libcontainer.Process, error) {
-	args, dir := p.spec.Args, p.spec.Dir
+	args, dir, env := p.spec.Args, p.spec.Dir, environment(p.spec.Env)
+	if p.foreign = checkForeign(p.bundle.root, args[0], env); p.foreign != nil && !p.foreign.Unsure {
+		return nil, p.foreign
+	}
 	if p.spec.Init {
 		if err := checkInit(p.bundle.self); err != nil {
 			return nil, err
@@ -105,7 +108,7 @@ func (p *process) command(u *user.ExecUser) (*libcontainer.Process, error) {
 		dir = "/"
 	}
 	return &libcontainer.Process{
-		Args: args, Env: environment(p.spec.Env), Cwd: dir,
+		Args: args, Env: env, Cwd: dir,
 		UID: u.Uid, GID: u.Gid, AdditionalGroups: u.Sgids,
 		Init: true,
 	}, nil
@@ -191,6 +194,9 @@ func bindFile(source int, at string) error {
 
 // explain makes of libcontainer's errors, which are text, what a caller needs.
 func explain(err error, s Spec) error {
+	if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
+		return &CommandError{Code: 126, Err: foreign}
+	}
 	text := err.Error()
 	if _, reason, ok := strings.Cut(text, fmt.Sprintf("exec: %q: ", s.Args[0])); ok {
 		reason, _, _ = strings.Cut(reason, "\n")
