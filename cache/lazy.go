@@ -67,9 +67,23 @@ func (l *Lazy) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, e
 	return newKeeping(ctx, l.Store, d, remote, unlock), nil
 }
 
-// open tries the places that are known to have the blob.
+// LostError reports a blob that was known to be elsewhere, and is not any more. It
+// is an fs.ErrNotExist.
+type LostError struct {
+	Blob ocispec.Descriptor
+	Err  error
+}
+
+func (e *LostError) Error() string { return fmt.Sprintf("blob %s: %v", e.Blob.Digest, e.Err) }
+
+// Unwrap returns what the places said.
+func (e *LostError) Unwrap() error { return e.Err }
+
+// open tries the places that are known to have the blob. If none has it, they are
+// forgotten: what relied on them is made anew by the next build.
 func (l *Lazy) open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	var errs []error
+	lost := true
 	for _, repository := range l.Store.Origins(d.Digest) {
 		remote, err := l.Remote(repository)
 		if err == nil {
@@ -79,12 +93,16 @@ func (l *Lazy) open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, e
 			}
 		}
 		errs = append(errs, err)
+		lost = lost && errors.Is(err, fs.ErrNotExist)
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	if len(errs) == 0 {
+	switch {
+	case len(errs) == 0:
 		errs = append(errs, fs.ErrNotExist)
+	case lost && ctx.Err() == nil:
+		return nil, &LostError{d, errors.Join(append(errs, l.Store.DropOrigins(d.Digest))...)}
 	}
 	return nil, fmt.Errorf("blob %s: %w", d.Digest, errors.Join(errs...))
 }

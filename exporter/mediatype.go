@@ -68,6 +68,22 @@ func isForeign(mediaType string) bool {
 	return ok && row > 0
 }
 
+// DockerManifest is docker's media type of an image manifest.
+const DockerManifest = dockerManifest
+
+// DockerLayerType returns docker's media type of a layer that has this one of OCI's.
+func DockerLayerType(mediaType string) string { return convertLayerType(mediaType, true) }
+
+// IsLayer tells whether the media type is that of an image's layer, compressed or
+// not.
+func IsLayer(mediaType string) bool {
+	_, _, ok := splitLayerType(mediaType)
+	return ok
+}
+
+// IsConfig tells whether the media type is that of an image's configuration.
+func IsConfig(mediaType string) bool { return isConfig(mediaType) }
+
 // IsManifest tells whether the media type is that of an image manifest.
 func IsManifest(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageManifest || mediaType == dockerManifest

@@ -155,6 +155,12 @@ func (opt PackOptions) check(outs []Output) error {
 	return nil
 }
 
+// CheckCompression tells what is wrong with the compression and its level.
+func (opt PackOptions) CheckCompression() error {
+	_, err := newEncoder(opt.Compression, opt.Level)
+	return err
+}
+
 type packer struct {
 	pool  *layer.Pool
 	blobs Store

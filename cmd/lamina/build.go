@@ -54,6 +54,7 @@ type build struct {
 	display *steps
 	plan    *frontend.Build
 	remarks remarks
+	travelling
 }
 
 func runBuild(ctx context.Context, e *env, req *request) (err error) {
@@ -87,6 +88,9 @@ func runBuild(ctx context.Context, e *env, req *request) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := b.exportCaches(ctx); err != nil {
+		return err
+	}
 	b.display.Close()
 	return b.tell(images)
 }
@@ -98,6 +102,8 @@ func (b *build) solve(ctx context.Context, in *input) (results, error) {
 	if err != nil {
 		return nil, err
 	}
+	imports, stop := b.importCaches(ctx)
+	defer stop()
 	plan, err := frontend.Lower(ctx, file, &resolver{b}, b.lowering)
 	if err != nil {
 		return nil, err
@@ -120,8 +126,8 @@ func (b *build) solve(ctx context.Context, in *input) (results, error) {
 		Sums:     sums, Secret: b.secret, SSH: b.ssh, Limits: b.limits,
 	})
 	roots := plan.Nodes()
-	found, err := solver.Solve(ctx, plan.Graph, roots, worker, solver.Options{
-		Index: b.engine.Store.Index(), Jobs: b.opt.jobs, Lock: b.engine.Store.Lock,
+	found, err := b.solveWith(ctx, worker, roots, solver.Options{
+		Index: b.engine.Store.Index(), Imports: imports(), Jobs: b.opt.jobs, Lock: b.engine.Store.Lock,
 		Events: b.display.solving(plan.Graph),
 	})
 	if err != nil {

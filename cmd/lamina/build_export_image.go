@@ -70,21 +70,16 @@ func (b *build) exportImages(ctx context.Context, found results, out output) (im
 
 // pack writes the image of target number i, or the index of its images.
 func (b *build) pack(ctx context.Context, found results, out output, i int, st *step) (ocispec.Descriptor, error) {
-	opt := out.pack
+	opt := b.packing(out)
 	opt.Index = b.indexed()
 	epoch := b.epochOf(out)
-	switch {
-	case b.timestamp != nil:
-		opt.Epoch, opt.AllTimes = b.timestamp, true
-	case out.rewrite:
-		opt.Epoch = epoch
-	}
 	opt.Progress = func(id snapshot.ID, done int64) { st.bytes("packing layer "+string(id[:min(12, len(id))]), done, 0) }
 	var images []exporter.Output
 	for _, t := range b.platformsOf(i) {
 		img := b.image(t, found, epoch)
-		var err error
+		err := b.carryCache(t, &img)
 		switch {
+		case err != nil:
 		case b.opt.squashAll:
 			err = b.squash(ctx, &img, 0)
 		case b.opt.squash:
@@ -99,13 +94,26 @@ func (b *build) pack(ctx context.Context, found results, out output, i int, st *
 	return exporter.Pack(ctx, images, b.engine.Pool, b.engine.Blobs, opt)
 }
 
+// packing says how the layers of an output's images are packed.
+func (b *build) packing(out output) exporter.PackOptions {
+	opt := out.pack
+	switch {
+	case b.timestamp != nil:
+		opt.Epoch, opt.AllTimes = b.timestamp, true
+	case out.rewrite:
+		opt.Epoch = b.epochOf(out)
+	}
+	return opt
+}
+
 // indexed tells whether an image is an index whatever it consists of.
 func (b *build) indexed() bool {
 	forced, _ := strconv.ParseBool(b.lowering.BuildArgs["BUILDKIT_MULTI_PLATFORM"])
 	return forced || len(b.plan.Targets) > len(b.wanted())
 }
 
-// keep makes an image part of the store, under its names.
+// keep makes an image part of the store, under its names. Layers of one that will be
+// in a registry may stay where they are.
 func (b *build) keep(ctx context.Context, out output, m made) error {
 	var names []string
 	for _, n := range m.names {
@@ -113,7 +121,11 @@ func (b *build) keep(ctx context.Context, out output, m made) error {
 			names = append(names, n.String())
 		}
 	}
-	if err := exporter.To(b.engine.Store, names...).Export(ctx, b.engine.Blobs, m.root); err != nil {
+	to := exporter.To(b.engine.Store, names...)
+	if out.push {
+		to.Dst = b.engine.Referring()
+	}
+	if err := to.Export(ctx, b.engine.Blobs, m.root); err != nil {
 		return err
 	}
 	if len(names) == 0 {

@@ -86,11 +86,15 @@ func (o *stepOptions) register(f *pflag.FlagSet) {
 type cacheOptions struct {
 	noCache       bool
 	noCacheFilter []string
+	cacheFrom     []string
+	cacheTo       []string
 }
 
 func (o *cacheOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.noCache, "no-cache", false, "Do not use the cache")
 	f.StringSliceVar(&o.noCacheFilter, "no-cache-filter", nil, "Stages to build without the cache")
+	f.StringArrayVar(&o.cacheFrom, "cache-from", nil, "Cache of earlier builds to use (IMAGE, type=registry,ref=IMAGE, type=local,src=DIR)")
+	f.StringArrayVar(&o.cacheTo, "cache-to", nil, "Where this build's cache goes (type=registry,ref=IMAGE[,mode=max], type=local,dest=DIR, type=inline)")
 }
 
 // displayOptions say what is shown meanwhile.

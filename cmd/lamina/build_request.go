@@ -22,6 +22,7 @@ type request struct {
 	lowering frontend.Options
 	outputs  []output
 	removals []removal
+	caches   caches
 	// timestamp, if set, is the time of the image and of every file that was made.
 	timestamp *time.Time
 	limits    runner.Limits
@@ -59,6 +60,9 @@ func newRequest(e *env, o buildOptions, context string) (*request, error) {
 	}
 	if r.timestamp, err = parseEpoch(o.timestamp); err != nil {
 		return nil, fmt.Errorf("--timestamp=%s: %w", o.timestamp, err)
+	}
+	if r.caches, err = parseCaches(o.cacheOptions, r.lowering.BuildArgs); err != nil {
+		return nil, err
 	}
 	if err := r.checkResult(); err != nil {
 		return nil, err

@@ -3,17 +3,14 @@ package archive
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 
 	"lamina/cache"
 	"lamina/exporter"
@@ -110,36 +107,13 @@ func (l layout) write(name string, r io.Reader) error {
 	return nil
 }
 
-// name adds images to index.json, under a lock that is held against other writers.
+// name adds images to index.json.
 func (l layout) name(images []Image) error {
-	lock, err := l.root.Open(ocispec.ImageLayoutFile)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock layout: %w", err)
-	}
-	var index ocispec.Index
-	data, err := l.root.ReadFile(ocispec.ImageIndexFile)
-	if err == nil {
-		err = json.Unmarshal(data, &index)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read %s: %w", ocispec.ImageIndexFile, err)
-	}
-	all := index.Manifests
+	var entries []ocispec.Descriptor
 	for _, img := range images {
-		for _, entry := range img.entries() {
-			all = slices.DeleteFunc(all, func(d ocispec.Descriptor) bool { return replaces(entry, d) })
-			all = append(all, entry)
-		}
+		entries = append(entries, img.entries()...)
 	}
-	data, err = indexJSON(all)
-	if err != nil {
-		return err
-	}
-	return l.replace(ocispec.ImageIndexFile, data)
+	return l.setIndex(entries)
 }
 
 // replaces tells whether an old entry of an index has to go when entry comes:

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"lamina/snapshot"
 	"lamina/snapshot/layer"
@@ -72,9 +74,42 @@ func (w *Worker) unpack(ctx context.Context, l snapshot.Layer, out solver.Output
 	}
 	id := layer.DiffIDName(l.DiffID)
 	if err := w.apply(ctx, l, id, out); err != nil {
-		return "", fmt.Errorf("unpack layer %s: %w", l.Blob.Digest, err)
+		err = fmt.Errorf("unpack layer %s: %w", l.Blob.Digest, err)
+		if ctx.Err() != nil || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			return "", err
+		}
+		return "", &LayerError{l, err}
 	}
 	return id, nil
+}
+
+// LayerError reports a layer that was thought to be had and cannot be: its blob is
+// gone, out of reach or damaged, or is not what was said of it.
+type LayerError struct {
+	Layer snapshot.Layer
+	Err   error
+}
+
+func (e *LayerError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *LayerError) Unwrap() error { return e.Err }
+
+// Distrust makes the worker have no result that needs the layer l, unless that is
+// unpacked. It tells whether that is new.
+func (w *Worker) Distrust(l snapshot.Layer) bool {
+	_, known := w.distrusted.LoadOrStore(nameOf(l), struct{}{})
+	w.has.Delete(nameOf(l))
+	return !known
+}
+
+// nameOf is what tells l from every other layer.
+func nameOf(l snapshot.Layer) string {
+	name := string(l.ID) + l.DiffID.String()
+	if l.Blob != nil {
+		name += l.Blob.Digest.String()
+	}
+	return name
 }
 
 // apply fetches the blob of l and unpacks it as layer id while it arrives. The

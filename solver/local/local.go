@@ -51,7 +51,8 @@ type Config struct {
 // Worker implements [solver.Worker].
 type Worker struct {
 	Config
-	has sync.Map // layers that were seen: ID and diff ID -> struct{}
+	has        sync.Map // layers that were seen: nameOf -> struct{}
+	distrusted sync.Map // layers that could not be unpacked: nameOf -> struct{}
 }
 
 var _ solver.Worker = (*Worker)(nil)
@@ -67,7 +68,7 @@ func New(c Config) *Worker {
 // Has tells whether every layer of r is here, or can be had again.
 func (w *Worker) Has(ctx context.Context, r solver.Result) bool {
 	for _, l := range r.Layers {
-		key := string(l.ID) + l.DiffID.String()
+		key := nameOf(l)
 		if _, ok := w.has.Load(key); ok {
 			continue
 		}
@@ -85,6 +86,9 @@ func (w *Worker) available(ctx context.Context, l snapshot.Layer) bool {
 		return true
 	}
 	if l.Blob == nil {
+		return false
+	}
+	if _, bad := w.distrusted.Load(nameOf(l)); bad {
 		return false
 	}
 	ok, err := w.Blobs.Has(ctx, *l.Blob)

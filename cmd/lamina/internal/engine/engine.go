@@ -74,7 +74,7 @@ func Open(ctx context.Context, opt Options) (*Engine, error) {
 			Waiting:  waiting(opt.Warn),
 		}),
 	}
-	e.Blobs = &cache.Lazy{Store: store, Remote: e.repository}
+	e.Blobs = &cache.Lazy{Store: store, Remote: e.openOrigin}
 	e.driver = sync.OnceValues(e.openDriver)
 	e.runner = sync.OnceValues(e.openRunner)
 	if err := e.sweep(ctx); err != nil {

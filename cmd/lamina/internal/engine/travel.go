@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lamina/cache"
+	"lamina/cache/registry"
+	"lamina/exporter"
+	"lamina/exporter/archive"
+	"lamina/solver/travel"
+)
+
+// Place is where a build cache lies: under a name in a registry, or in a directory.
+type Place struct {
+	Name registry.Name
+	Dir  string // of an OCI layout, instead of Name
+	Tag  string // in Dir: a tag or a digest
+}
+
+func (p Place) String() string {
+	if p.Dir != "" {
+		return p.Dir
+	}
+	return p.Name.Familiar()
+}
+
+// origin is what the store calls the place.
+func (p Place) origin() (string, error) {
+	if p.Dir == "" {
+		return p.Name.Origin(), nil
+	}
+	dir, err := filepath.Abs(p.Dir)
+	return layoutOrigin + url.PathEscape(dir), err
+}
+
+// layoutOrigin begins the origins that are OCI layouts on this machine.
+const layoutOrigin = "oci-layout:"
+
+// openOrigin returns the blobs of a repository ("registry/path") or a layout.
+func (e *Engine) openOrigin(origin string) (cache.Blobs, error) {
+	escaped, isLayout := strings.CutPrefix(origin, layoutOrigin)
+	if !isLayout {
+		return e.repository(origin)
+	}
+	dir, err := url.PathUnescape(escaped)
+	if err != nil {
+		return nil, fmt.Errorf("origin %q: %w", origin, err)
+	}
+	return layoutDir(dir), nil
+}
+
+// layoutDir is the blobs of a layout in this directory, which is open only while
+// one is being opened.
+type layoutDir string
+
+func (dir layoutDir) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	l, err := archive.OpenLayout(string(dir))
+	if err != nil {
+		return false, err
+	}
+	defer l.Close()
+	return l.Has(ctx, d)
+}
+
+func (dir layoutDir) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	l, err := archive.OpenLayout(string(dir))
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return l.Open(ctx, d)
+}
+
+// Put fails: origins are read from.
+func (dir layoutDir) Put(context.Context, ocispec.Descriptor, io.Reader) error {
+	return fmt.Errorf("put a blob into %s: %w", string(dir), errors.ErrUnsupported)
+}
+
+// ImportCache reads the build cache at a place. What lies there can be fetched from
+// then on, once a step is found whose result needs it.
+func (e *Engine) ImportCache(ctx context.Context, p Place) (*travel.Cache, *travel.Index, error) {
+	origin, err := p.origin()
+	if err != nil {
+		return nil, nil, err
+	}
+	var found *travel.Cache
+	if p.Dir != "" {
+		found, err = travel.ReadLayout(ctx, p.Dir, p.Tag)
+	} else {
+		var repo *registry.Repository
+		if repo, err = e.Registry.Repository(p.Name); err == nil {
+			found, err = travel.Read(ctx, repo, p.Name.Reference())
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	learn := func(d digest.Digest) error { return e.Store.AddOrigin(d, origin) }
+	return found, travel.NewIndex(found, learn), nil
+}
+
+// ExportCache adds steps to the build cache at a place.
+func (e *Engine) ExportCache(ctx context.Context, p Place, steps *travel.Cache, opt travel.Options) (travel.Report, error) {
+	if p.Dir != "" {
+		return travel.WriteLayout(ctx, p.Dir, p.Tag, e.Blobs, steps, opt)
+	}
+	repo, err := e.Registry.Repository(p.Name)
+	if err != nil {
+		return travel.Report{}, err
+	}
+	report, err := travel.Write(ctx, repo, p.Name.Reference(), e.Blobs, steps, opt)
+	if err != nil {
+		return report, err
+	}
+	// From now on each layer can be mounted from there, or fetched again.
+	return report, steps.Each(func(d ocispec.Descriptor) error { return e.Store.AddOrigin(d.Digest, p.Name.Origin()) })
+}
+
+// Referring is the store as one that has a layer once it is known where that is: an
+// image that is put there is not fetched for it, but when somebody uses it.
+func (e *Engine) Referring() cache.Repository { return referring{e.Store, e.Blobs} }
+
+type referring struct {
+	*cache.Store
+	lazy *cache.Lazy
+}
+
+func (r referring) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	if exporter.IsLayer(d.MediaType) {
+		return r.lazy.Has(ctx, d)
+	}
+	return r.Store.Has(ctx, d)
+}

@@ -1,0 +1,122 @@
+package travel
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lamina/exporter"
+	"lamina/snapshot"
+	"lamina/snapshot/layer"
+	"lamina/solver"
+)
+
+// Collector takes note of the records that a build found or made. The zero
+// Collector is ready to use.
+type Collector struct {
+	mu      sync.Mutex
+	records map[solver.ID]*solver.Record
+}
+
+// Solved is for [solver.Options.Solved].
+func (c *Collector) Solved(s solver.Solved) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.records == nil {
+		c.records = map[solver.ID]*solver.Record{}
+	}
+	c.records[s.Node] = s.Record
+}
+
+// All returns the records of all steps of g, intermediate stages included, in the
+// graph's order.
+func (c *Collector) All(g *solver.Graph) []*solver.Record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []*solver.Record
+	for id := range g.Nodes {
+		if r := c.records[solver.ID(id)]; r != nil {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// Chain returns the records of the steps whose layers root is made of, in the
+// graph's order.
+func (c *Collector) Chain(g *solver.Graph, root solver.ID) []*solver.Record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var chain []*solver.Record
+	var visit func(id solver.ID)
+	visit = func(id solver.ID) {
+		below := g.Nodes[id].Inputs
+		if _, stacked := g.Nodes[id].Op.(solver.Merge); !stacked && len(below) > 0 {
+			below = below[:1]
+		}
+		for _, in := range below {
+			visit(in)
+		}
+		if r := c.records[id]; r != nil {
+			chain = append(chain, r)
+		}
+	}
+	visit(root)
+	return chain
+}
+
+// Bases are the layers of g's base images, by the digests of their blobs.
+func Bases(g *solver.Graph) map[digest.Digest]bool {
+	all := map[digest.Digest]bool{}
+	for _, n := range g.Nodes {
+		if op, ok := n.Op.(solver.Image); ok {
+			for _, l := range op.Layers {
+				if l.Blob != nil {
+					all[l.Blob.Digest] = true
+				}
+			}
+		}
+	}
+	return all
+}
+
+// Pack makes a cache of records: their layers become blobs. Layers of base images
+// (see [Bases]) do not travel: whoever looks a step up that stands on one has the
+// image. A layer that is packed already, for an image or an earlier cache, is not
+// packed again.
+func Pack(ctx context.Context, records []*solver.Record, bases map[digest.Digest]bool, pool *layer.Pool, blobs exporter.Store, opt exporter.PackOptions) (*Cache, error) {
+	var layers []snapshot.Layer
+	for _, r := range records {
+		layers = append(layers, r.Result.Layers...)
+	}
+	packed, err := exporter.PackLayers(ctx, layers, pool, blobs, opt)
+	if err != nil {
+		return nil, fmt.Errorf("pack cache: %w", err)
+	}
+	c, used := newCache(), time.Now().UTC().Truncate(time.Second)
+	for _, r := range records {
+		mine := packed[:len(r.Result.Layers)]
+		packed = packed[len(mine):]
+		if !r.Exact() || len(mine) == 0 {
+			continue
+		}
+		own := *r
+		own.Result.Layers = nil
+		for i, l := range r.Result.Layers {
+			own.Result.Layers = append(own.Result.Layers, withBlob(l, mine[i].DiffID, mine[i].Blob))
+			if l.Blob == nil || !bases[l.Blob.Digest] || mine[i].Blob.Digest != l.Blob.Digest {
+				c.held[mine[i].Blob.Digest] = mine[i].Blob
+			}
+		}
+		c.add(newStep(&own, used))
+	}
+	return c, nil
+}
+
+func withBlob(l snapshot.Layer, diffID digest.Digest, blob ocispec.Descriptor) snapshot.Layer {
+	return snapshot.Layer{DiffID: diffID, Blob: &blob, Created: l.Created}
+}

@@ -1,0 +1,71 @@
+package travel
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// merge returns what a and b have, in any order, within the bounds of a cache at
+// that time.
+func merge(a, b *Cache, now time.Time) *Cache {
+	all := newCache()
+	all.join(a)
+	all.join(b)
+	steps := all.sorted()
+	slices.SortStableFunc(steps, func(s, t *step) int { return cmp.Or(t.used.Compare(s.used), cmp.Compare(s.id, t.id)) })
+	kept := newCache()
+	for _, s := range steps {
+		more := all.layersOf(s, kept)
+		if now.Sub(s.used) > maxIdle || len(kept.steps) >= maxSteps || len(kept.held)+len(more) > maxLayers {
+			continue
+		}
+		kept.add(s)
+		for _, d := range more {
+			kept.held[d.Digest] = d
+		}
+	}
+	return kept
+}
+
+// layersOf are the layers of s that c holds and kept does not yet.
+func (c *Cache) layersOf(s *step, kept *Cache) []ocispec.Descriptor {
+	var more []ocispec.Descriptor
+	for _, l := range s.record.Result.Layers {
+		d, here := c.held[l.Blob.Digest]
+		if _, already := kept.held[l.Blob.Digest]; here && !already {
+			more = append(more, d)
+		}
+	}
+	return more
+}
+
+// has tells whether c has all of own, or newer, and knows well enough when it was
+// used.
+func (c *Cache) has(own *Cache) bool {
+	for id, s := range own.steps {
+		there := c.steps[id]
+		if there == nil || s.supersedes(there) && s.record.Created.After(there.record.Created) || s.used.Sub(there.used) > usedAfter {
+			return false
+		}
+	}
+	return true
+}
+
+// layers lists what is held, in a fixed order.
+func (c *Cache) layers() []ocispec.Descriptor {
+	all := []ocispec.Descriptor{}
+	seen := map[digest.Digest]bool{}
+	for _, s := range c.sorted() {
+		for _, l := range s.record.Result.Layers {
+			if d, here := c.held[l.Blob.Digest]; here && !seen[d.Digest] {
+				seen[d.Digest] = true
+				all = append(all, d)
+			}
+		}
+	}
+	return all
+}

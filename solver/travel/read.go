@@ -1,0 +1,171 @@
+package travel
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lamina/cache"
+	"lamina/exporter"
+)
+
+// maxManifest bounds the manifests that are read, in bytes.
+const maxManifest = 8 << 20
+
+// maxPlatforms bounds how many images of an index are looked at.
+const maxPlatforms = 16
+
+// Read reads the cache that name stands for in repo: a cache manifest, or an image
+// or an index of images that carries one. Nothing of the layers is read. A name
+// that is not there is fs.ErrNotExist; other things that are not a cache are
+// ErrNoCache, ErrForeign and ErrDamaged.
+func Read(ctx context.Context, repo cache.Repository, name string) (*Cache, error) {
+	root, err := repo.Resolve(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return readRoot(ctx, repo, root)
+}
+
+func readRoot(ctx context.Context, blobs cache.Blobs, root ocispec.Descriptor) (*Cache, error) {
+	var c *Cache
+	var err error
+	switch {
+	case exporter.IsIndex(root.MediaType):
+		c, err = readIndex(ctx, blobs, root)
+	case exporter.IsManifest(root.MediaType):
+		c, err = readManifest(ctx, blobs, root)
+	default:
+		err = fmt.Errorf("%w: its media type is %q", ErrForeign, root.MediaType)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.Root = root
+	return c, nil
+}
+
+// manifest is a manifest of either kind.
+type manifest struct {
+	Config    ocispec.Descriptor   `json:"config"`
+	Layers    []ocispec.Descriptor `json:"layers"`
+	Manifests []ocispec.Descriptor `json:"manifests"`
+}
+
+func readManifest(ctx context.Context, blobs cache.Blobs, d ocispec.Descriptor) (*Cache, error) {
+	var m manifest
+	if err := readJSON(ctx, blobs, d, maxManifest, &m); err != nil {
+		return nil, err
+	}
+	if len(m.Layers) > 2*maxLayers {
+		return nil, fmt.Errorf("%w: %d layers", ErrDamaged, len(m.Layers))
+	}
+	switch {
+	case m.Config.MediaType == ConfigType:
+		data, err := readBlob(ctx, blobs, m.Config, maxRecords)
+		if err != nil {
+			return nil, err
+		}
+		doc, err := decode(data)
+		if err != nil {
+			return nil, err
+		}
+		return doc.cache(m.Layers), nil
+	case exporter.IsConfig(m.Config.MediaType):
+		var config imageConfig
+		if err := readJSON(ctx, blobs, m.Config, maxRecords, &config); err != nil {
+			return nil, err
+		}
+		c, err := config.inline(m.Layers)
+		if err == nil {
+			c.Image = true
+		}
+		return c, err
+	case m.Config.MediaType == buildkitConfig:
+		return nil, fmt.Errorf("%w: BuildKit wrote it", ErrForeign)
+	}
+	return nil, fmt.Errorf("%w: an artifact of type %q", ErrForeign, m.Config.MediaType)
+}
+
+// readIndex reads what the images of an index carry. It is an error if none does.
+func readIndex(ctx context.Context, blobs cache.Blobs, d ocispec.Descriptor) (*Cache, error) {
+	var m manifest
+	if err := readJSON(ctx, blobs, d, maxManifest, &m); err != nil {
+		return nil, err
+	}
+	all, found := newCache(), false
+	all.Image = true
+	for i, child := range m.Manifests {
+		if child.MediaType == buildkitConfig {
+			return nil, fmt.Errorf("%w: BuildKit wrote it", ErrForeign)
+		}
+		if i >= maxPlatforms || !exporter.IsManifest(child.MediaType) || isAttestation(child) {
+			continue
+		}
+		c, err := readManifest(ctx, blobs, child)
+		if errors.Is(err, ErrNoCache) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found = true
+		all.join(c)
+	}
+	if !found {
+		return nil, ErrNoCache
+	}
+	return all, nil
+}
+
+// isAttestation tells what BuildKit adds to an index that is no image.
+func isAttestation(d ocispec.Descriptor) bool {
+	return d.Annotations["vnd.docker.reference.type"] != ""
+}
+
+// join adds all of o to c.
+func (c *Cache) join(o *Cache) {
+	for _, s := range o.sorted() {
+		c.add(s)
+	}
+	for d, blob := range o.held {
+		c.held[d] = blob
+	}
+	c.Dropped += o.Dropped
+}
+
+func readJSON(ctx context.Context, blobs cache.Blobs, d ocispec.Descriptor, limit int64, v any) error {
+	data, err := readBlob(ctx, blobs, d, limit)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return nil
+}
+
+// readBlob reads all of a small blob, verified.
+func readBlob(ctx context.Context, blobs cache.Blobs, d ocispec.Descriptor, limit int64) ([]byte, error) {
+	if err := d.Digest.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: digest %q", ErrDamaged, d.Digest)
+	}
+	if d.Size < 0 || d.Size > limit {
+		return nil, fmt.Errorf("%w: %s has %d bytes", ErrDamaged, d.Digest, d.Size)
+	}
+	r, err := blobs.Open(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	var damaged *cache.CorruptError
+	if errors.As(err, &damaged) {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return data, err
+}

@@ -1,0 +1,182 @@
+package travel
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lamina/cache/cachetest"
+	"lamina/exporter"
+	"lamina/solver"
+)
+
+// slow is a repository that takes its time, each time another: a request reaches it
+// after a while, and its answer takes a while.
+type slow struct {
+	*cachetest.Memory
+	mu   sync.Mutex
+	rand *rand.Rand
+	most time.Duration
+	// writes are those of tags.
+	writes int
+}
+
+func (s *slow) travel() {
+	s.mu.Lock()
+	d := time.Duration(s.rand.Int64N(int64(s.most)))
+	s.mu.Unlock()
+	time.Sleep(d) // in virtual time
+}
+
+func (s *slow) Resolve(ctx context.Context, name string) (ocispec.Descriptor, error) {
+	s.travel()
+	defer s.travel()
+	return s.Memory.Resolve(ctx, name)
+}
+
+func (s *slow) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	s.travel()
+	return s.Memory.Open(ctx, d)
+}
+
+func (s *slow) Tag(ctx context.Context, name string, root ocispec.Descriptor) error {
+	s.travel()
+	defer s.travel()
+	s.mu.Lock()
+	s.writes++
+	s.mu.Unlock()
+	return s.Memory.Tag(ctx, name, root)
+}
+
+// today waits until virtual time, which begins in 2000, is that of the steps.
+func today() { time.Sleep(time.Until(made.Add(time.Hour))) }
+
+// Whatever many writers are told is stored is stored, at the end of them all, in
+// whatever order their requests arrive.
+func TestManyWritersLoseNothing(t *testing.T) {
+	const writers = 8
+	f := newFixture(t)
+	var caches []*Cache
+	var steps []*solver.Record
+	for i := range writers {
+		steps = append(steps, f.run(fmt.Sprint(i), digest.FromString("image")))
+		caches = append(caches, f.pack(steps[i]))
+	}
+	for seed := range uint64(15) {
+		synctest.Test(t, func(t *testing.T) {
+			today()
+			repo := &slow{Memory: cachetest.NewMemory(), rand: rand.New(rand.NewPCG(seed, 1)), most: 200 * time.Millisecond}
+			var wg sync.WaitGroup
+			for i, c := range caches {
+				wg.Go(func() {
+					time.Sleep(time.Duration(i*int(seed%7)) * 30 * time.Millisecond) // one after the other, or all at once
+					if _, err := Write(t.Context(), repo, "cache", f.blobs, c, Options{Settle: time.Second}); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			c, err := Read(t.Context(), repo, "cache")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, s := range steps {
+				if narrow, _ := s.Keys(); f.found(c, narrow) == nil {
+					t.Errorf("seed %d: step %d of %d is lost", seed, i, c.Steps())
+				}
+			}
+		})
+	}
+}
+
+// The usual case costs little: nobody else writes, or there is nothing to write.
+func TestWriteAsksLittle(t *testing.T) {
+	f := newFixture(t)
+	repo := &counted{Memory: cachetest.NewMemory()}
+	c := f.pack(f.chain()...)
+	synctest.Test(t, func(t *testing.T) {
+		today()
+		begin := time.Now()
+		if _, err := Write(t.Context(), repo, "cache", f.blobs, c, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took != settle {
+			t.Errorf("the first write takes %v, want %v", took, settle)
+		}
+		known, err := Read(t.Context(), repo, "cache")
+		if err != nil {
+			t.Fatal(err)
+		}
+		repo.requests = nil
+		begin = time.Now()
+		if _, err := Write(t.Context(), repo, "cache", f.blobs, c, Options{Known: known}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took != 0 || len(repo.requests) != 1 {
+			t.Errorf("writing nothing takes %v and %q", took, repo.requests)
+		}
+		// Of two layers that are there and one that is not, only that is asked for.
+		more := f.pack(append(f.chain(), f.run("third", digest.FromString("image")))...)
+		repo.requests = nil
+		if _, err := Write(t.Context(), repo, "cache", f.blobs, more, Options{Known: known}); err != nil {
+			t.Fatal(err)
+		}
+		layers := 0
+		for _, r := range repo.requests {
+			if r == "has "+ocispec.MediaTypeImageLayerGzip {
+				layers++
+			}
+		}
+		if layers != 1 {
+			t.Errorf("%q", repo.requests)
+		}
+	})
+}
+
+// counted notes what it is asked.
+type counted struct {
+	*cachetest.Memory
+	requests []string
+}
+
+func (c *counted) note(what, of string) { c.requests = append(c.requests, what+" "+of) }
+
+func (c *counted) Resolve(ctx context.Context, name string) (ocispec.Descriptor, error) {
+	c.note("resolve", name)
+	return c.Memory.Resolve(ctx, name)
+}
+
+func (c *counted) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	c.note("has", d.MediaType)
+	return c.Memory.Has(ctx, d)
+}
+
+// A cache of docker's media types is read like any other.
+func TestWriteDockerTypes(t *testing.T) {
+	f := newFixture(t)
+	repo := cachetest.NewMemory()
+	r, err := Write(t.Context(), repo, "cache", f.blobs, f.pack(f.chain()...), Options{Alone: true, DockerTypes: true})
+	if err != nil || r.Root.MediaType != exporter.DockerManifest {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	layers, err := exporter.Children(t.Context(), repo, r.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range layers[1:] {
+		if want := exporter.DockerLayerType(ocispec.MediaTypeImageLayerGzip); d.MediaType != want {
+			t.Errorf("layer of type %s, want %s", d.MediaType, want)
+		}
+	}
+	if c := f.read(repo, "cache"); c.Steps() != 2 || c.Dropped != 0 {
+		t.Errorf("%d steps, %d dropped", c.Steps(), c.Dropped)
+	}
+}
