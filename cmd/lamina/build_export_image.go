@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -166,9 +167,16 @@ func (b *build) imageID(ctx context.Context, root ocispec.Descriptor) (digest.Di
 func (b *build) exportArchive(ctx context.Context, out output, images []made) error {
 	var all []archive.Image
 	for _, m := range images {
-		img := archive.Image{Root: m.root, Annotations: m.root.Annotations}
+		img := archive.Image{Root: m.root, Annotations: maps.Clone(m.root.Annotations)}
 		for _, n := range m.names {
 			img.Names = append(img.Names, n.String())
+		}
+		if out.dir && len(m.names) == 0 && len(images) == 1 {
+			// As the reference does: tools that work on layouts want a name.
+			if img.Annotations == nil {
+				img.Annotations = map[string]string{}
+			}
+			img.Annotations[ocispec.AnnotationRefName] = "latest"
 		}
 		all = append(all, img)
 	}
