@@ -34,7 +34,7 @@ func (s *stage) lowerCopy(c *instructions.CopyCommand, st step) error {
 	}
 	t := transfer{keyword: "COPY", files: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, link: c.Link}
 	t.from = func() (solver.ID, error) { return s.context(), nil }
-	t.source = solver.CopySource{ResetOwner: true, Parents: c.Parents, Exclude: c.ExcludePatterns}
+	t.source = solver.CopySource{ResetOwner: !s.l.opt.ContextOwners, Parents: c.Parents, Exclude: c.ExcludePatterns}
 	if len(st.sources) > 0 {
 		t.from = func() (solver.ID, error) { return s.readFrom(st.sources[0], c.From) }
 		t.source.ResetOwner = false
@@ -51,7 +51,7 @@ func (s *stage) lowerAdd(c *instructions.AddCommand, st step) error {
 	}
 	t := transfer{keyword: "ADD", files: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, checksum: c.Checksum, link: c.Link, keepGit: c.KeepGitDir}
 	t.from = func() (solver.ID, error) { return s.context(), nil }
-	t.source = solver.CopySource{ResetOwner: true, Unpack: true, Exclude: c.ExcludePatterns}
+	t.source = solver.CopySource{ResetOwner: !s.l.opt.ContextOwners, Unpack: true, Exclude: c.ExcludePatterns}
 	if c.Unpack != nil {
 		t.source.Unpack, t.unpack = *c.Unpack, *c.Unpack
 	}

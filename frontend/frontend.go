@@ -55,6 +55,9 @@ type Options struct {
 	Targets []string
 	// BuildArgs are values for ARG.
 	BuildArgs map[string]string
+	// ContextOwners tells that files of the build context belong to somebody. Those
+	// of a directory do not: their owners mean nothing in an image.
+	ContextOwners bool
 	// Labels are added to every target's image.
 	Labels map[string]string
 

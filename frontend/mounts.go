@@ -115,7 +115,7 @@ func (s *stage) contextPart(source string, st step) solver.ID {
 	}
 	g := s.l.graph
 	return g.Add(solver.Node{
-		Op:     solver.Copy{Sources: []solver.CopySource{{Paths: []string{literal(name)}, ResetOwner: true}}, Dest: dest},
+		Op:     solver.Copy{Sources: []solver.CopySource{{Paths: []string{literal(name)}, ResetOwner: !s.l.opt.ContextOwners}}, Dest: dest},
 		Inputs: []solver.ID{s.nothing(), s.context()},
 		Name:   fmt.Sprintf("[internal] mount %s of the build context", name),
 		Pos:    s.l.pos(st.Location()),

@@ -24,7 +24,7 @@ import (
 func newBuild(e *env) *cobra.Command {
 	var o buildOptions
 	cmd := &cobra.Command{
-		Use:     "build [OPTIONS] PATH | -",
+		Use:     "build [OPTIONS] PATH | URL | -",
 		Short:   "Build an image from a Dockerfile",
 		GroupID: groupCommon,
 		Long: `Build an image from a Dockerfile and the files of a context.

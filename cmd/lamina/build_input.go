@@ -1,27 +1,29 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
 	"lamina/snapshot"
 	"lamina/snapshot/fileset"
-	"lamina/snapshot/layertar"
+	"lamina/solver"
 )
 
 // input is what a build reads: a Dockerfile and a context.
 type input struct {
-	name    string // of the Dockerfile, for people
-	source  []byte
-	tree    snapshot.Tree // the context, without what the ignore file hides
+	name   string // of the Dockerfile, for people
+	source []byte
+	tree   snapshot.Tree // the context, without what the ignore file hides
+	// remote tells that the context is no directory of this machine: --file is
+	// relative to it, and no ignore file counts.
+	remote  bool
 	closers []func() error
 }
 
@@ -37,22 +39,12 @@ const maxDockerfile = 16 << 20
 // openInput finds the Dockerfile and the context that the command line names.
 func (b *build) openInput(ctx context.Context, arg string) (*input, error) {
 	in := &input{}
-	var err error
-	switch {
-	case arg == "-" && b.opt.file == "-":
-		err = errors.New("the context and the Dockerfile cannot both come from the standard input")
-	case arg == "-":
-		err = b.fromStdin(ctx, in)
-	case isURL(arg):
-		err = withHint(fmt.Errorf("a context from %s is not supported yet", arg), "fetch it, and build the directory")
-	default:
-		err = b.fromDirectory(in, arg)
-	}
+	err := b.openContext(ctx, in, arg)
 	if err == nil && in.source == nil {
-		err = b.readDockerfile(in, arg)
+		err = b.readDockerfile(ctx, in, arg)
 	}
-	if err == nil {
-		err = in.ignore(b, arg)
+	if err == nil && !in.remote {
+		err = in.ignore(b)
 	}
 	if err != nil {
 		in.Close()
@@ -61,114 +53,43 @@ func (b *build) openInput(ctx context.Context, arg string) (*input, error) {
 	return in, nil
 }
 
-func isURL(s string) bool {
-	for _, prefix := range []string{"http://", "https://", "git://", "git@", "ssh://", "github.com/"} {
-		if strings.HasPrefix(s, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-func (b *build) fromDirectory(in *input, dir string) error {
-	host, err := fileset.Host(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no directory %s to build", dir)
-	}
-	if err != nil {
-		return fmt.Errorf("open context: %w", err)
-	}
-	in.tree = host
-	in.closers = append(in.closers, host.Close)
-	return nil
-}
-
-// fromStdin reads a tar archive, which is the context, or else a Dockerfile,
-// whose context is empty.
-func (b *build) fromStdin(ctx context.Context, in *input) error {
-	r := bufio.NewReaderSize(b.stdin, 1<<10)
-	if isArchive(r) {
-		return b.fromArchive(ctx, in, r)
-	}
-	source, err := readAll(r)
-	if err != nil {
-		return fmt.Errorf("read the Dockerfile from standard input: %w", err)
-	}
-	in.name, in.source, in.tree = "-", source, fileset.Memory()
-	return nil
-}
-
-// isArchive tells whether r begins like a tar archive or a compressed file.
-func isArchive(r *bufio.Reader) bool {
-	head, _ := r.Peek(512) // what there is will do
-	for _, magic := range []string{"\x1f\x8b", "BZh", "\xfd7zXZ\x00", "\x28\xb5\x2f\xfd"} {
-		if bytes.HasPrefix(head, []byte(magic)) {
-			return true
-		}
-	}
-	const ustar = 257 // POSIX: the magic's place in a header
-	return len(head) > ustar+5 && string(head[ustar:ustar+5]) == "ustar"
-}
-
-// fromArchive unpacks a context into a layer that is never published.
-func (b *build) fromArchive(ctx context.Context, in *input, r io.Reader) error {
-	tar, err := layertar.Decompress(r)
-	if err != nil {
-		return fmt.Errorf("read the context from standard input: %w", err)
-	}
-	defer tar.Close()
-	draft, err := b.engine.Pool.Draft()
-	if err != nil {
-		return err
-	}
-	in.closers = append(in.closers, draft.Close)
-	if err := layertar.Apply(ctx, draft, tar); err != nil {
-		return fmt.Errorf("read the context from standard input: %w", err)
-	}
-	in.tree = draft
-	return nil
-}
-
-// defaultNames are those of a Dockerfile that --file does not name.
-var defaultNames = [...]string{"Dockerfile", "dockerfile", "Containerfile"}
-
 // readDockerfile reads the Dockerfile: what --file says, or a default name in
 // the context.
-func (b *build) readDockerfile(in *input, contextArg string) (err error) {
-	if b.opt.file == "-" {
+func (b *build) readDockerfile(ctx context.Context, in *input, arg string) (err error) {
+	file := b.opt.file
+	switch {
+	case file == "-":
 		in.name = "-"
 		if in.source, err = readAll(b.stdin); err != nil {
 			return fmt.Errorf("read the Dockerfile from standard input: %w", err)
 		}
 		return nil
+	case isHTTP(file):
+		return b.readURL(ctx, in)
+	case file == "":
+		return in.find(arg, "Dockerfile", "dockerfile", "Containerfile")
+	case arg == "-" || in.remote && !filepath.IsAbs(file):
+		return in.find(arg, eitherCase(filepath.ToSlash(file))...)
 	}
-	if b.opt.file != "" && contextArg != "-" {
-		in.name = b.opt.file
-		f, err := os.Open(b.opt.file)
-		if err != nil {
-			missing := errors.Is(err, fs.ErrNotExist)
-			err = fmt.Errorf("read Dockerfile: %w", err)
-			if _, lerr := in.tree.Lstat(b.opt.file); missing && lerr == nil {
-				err = withHint(err, "--file is relative to the current directory: did you mean %s?", filepath.Join(contextArg, b.opt.file))
-			}
-			return err
-		}
-		defer f.Close()
-		if in.source, err = readAll(f); err != nil {
-			return fmt.Errorf("read Dockerfile %s: %w", b.opt.file, err)
-		}
-		return nil
+	return b.readFile(in, arg)
+}
+
+// eitherCase are the names that a Dockerfile may have if file is what it is called.
+func eitherCase(file string) []string {
+	if dir, base := path.Split(file); base == "Dockerfile" {
+		return []string{file, dir + "dockerfile"}
 	}
-	names := defaultNames[:]
-	if b.opt.file != "" {
-		names = []string{b.opt.file}
-	}
+	return []string{file}
+}
+
+// find reads the first of names that the context has.
+func (in *input) find(arg string, names ...string) (err error) {
 	for _, name := range names {
-		in.source, err = readFrom(in.tree, name)
+		in.source, err = readFrom(in.tree, strings.TrimPrefix(path.Join("/", name), "/"))
 		if err == nil {
 			in.name = name
-			if contextArg != "-" && contextArg != "." {
-				in.name = filepath.Join(contextArg, name)
+			if !in.remote && arg != "." {
+				in.name = filepath.Join(arg, name)
 			}
 			return nil
 		}
@@ -176,23 +97,61 @@ func (b *build) readDockerfile(in *input, contextArg string) (err error) {
 			return fmt.Errorf("read %s: %w", name, err)
 		}
 		if e, lerr := in.tree.Lstat(name); lerr == nil && e.Kind == snapshot.Symlink {
-			return withHint(fmt.Errorf("%s in the context %s is a link to %s, which the context does not have", name, contextArg, e.Link), "name the file with --file")
+			return withHint(fmt.Errorf("%s in the context %s is a link to %s, which the context does not have", name, shown(arg), e.Link), "name the file with --file")
 		}
 	}
-	return withHint(fmt.Errorf("there is no %s in the context %s", names[0], contextArg), "name it with --file")
+	return withHint(fmt.Errorf("there is no %s in the context %s", names[0], shown(arg)), "name it with --file")
+}
+
+// readFile reads the file that --file names, relative to the current directory.
+func (b *build) readFile(in *input, arg string) (err error) {
+	var f *os.File
+	for i, name := range eitherCase(b.opt.file) {
+		var other error
+		if f, other = os.Open(name); other == nil {
+			in.name, err = name, nil
+			break
+		}
+		if i == 0 {
+			err = other
+		}
+	}
+	if err != nil {
+		missing := errors.Is(err, fs.ErrNotExist)
+		err = fmt.Errorf("read Dockerfile: %w", err)
+		if _, lerr := in.tree.Lstat(b.opt.file); missing && lerr == nil {
+			err = withHint(err, "--file is relative to the current directory: did you mean %s?", filepath.Join(arg, b.opt.file))
+		}
+		return err
+	}
+	defer f.Close()
+	if in.source, err = readAll(f); err != nil {
+		return fmt.Errorf("read Dockerfile %s: %w", in.name, err)
+	}
+	return nil
+}
+
+// readURL fetches the Dockerfile that --file names.
+func (b *build) readURL(ctx context.Context, in *input) error {
+	const name = "Dockerfile"
+	tree, err := b.fetch(ctx, "load remote Dockerfile "+b.opt.file, solver.HTTP{URL: b.opt.file, Name: name})
+	if err != nil {
+		return err
+	}
+	in.name = b.opt.file
+	if in.source, err = readFrom(tree, name); err != nil {
+		return fmt.Errorf("read Dockerfile %s: %w", b.opt.file, err)
+	}
+	return nil
 }
 
 // ignore hides what the ignore file says: the one beside the Dockerfile that
 // bears its name, or else the context's.
-func (in *input) ignore(b *build, contextArg string) error {
+func (in *input) ignore(b *build) error {
 	var r io.ReadCloser
 	var err error = fs.ErrNotExist
 	own := in.name + ".dockerignore"
-	switch {
-	case in.name == "-":
-	case contextArg == "-":
-		r, err = in.tree.Open(own)
-	default:
+	if in.name != "-" && !isHTTP(in.name) {
 		r, err = os.Open(own)
 	}
 	for _, name := range []string{".containerignore", ".dockerignore"} {
