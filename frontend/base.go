@@ -52,18 +52,25 @@ func (l *lowering) resolve(ctx context.Context, needed map[*stage]bool) {
 		}
 		s.resolved = true
 		s.platform = l.platform
-		if s.ref == scratch {
+		if s.ref == scratch && s.given == nil {
 			s.image = scratchImage(l.platform)
 			continue
 		}
 		if s.wanted != nil {
 			s.platform = *s.wanted
 		}
+		if s.given == nil {
+			s.given = l.named(s.ref, s.platform)
+		}
+		if s.given != nil && (s.given.Op != nil || s.given.Image == scratch) {
+			s.image = scratchImage(s.platform)
+			continue
+		}
 		asked = append(asked, s)
 	}
 	errs := make([]error, len(asked))
 	for i, s := range asked {
-		wait.Go(func() { s.found, errs[i] = l.bases.get(ctx, s.ref, s.platform) })
+		wait.Go(func() { s.found, errs[i] = l.bases.get(ctx, s.imageName(), s.platform) })
 	}
 	wait.Wait()
 	for i, s := range asked {
@@ -79,6 +86,14 @@ func (l *lowering) resolve(ctx context.Context, needed map[*stage]bool) {
 			s.checkBasePlatform()
 		}
 	}
+}
+
+// imageName is the name of the image that s is from.
+func (s *stage) imageName() string {
+	if s.given != nil {
+		return s.given.Image
+	}
+	return s.ref
 }
 
 // bare tells whether the image that s is from has no layer, so that nothing in it
@@ -102,21 +117,26 @@ func (l *lowering) baseHint(s *stage) string {
 
 // baseNode adds the node that is the base of s.
 func (s *stage) baseNode() solver.ID {
-	if s.ref == scratch {
+	if s.imageName() == scratch {
 		return s.l.graph.Add(solver.Node{Op: solver.Image{}, Name: "FROM scratch", Pos: s.pos})
+	}
+	if s.given != nil && s.given.Op != nil {
+		return s.contextNode()
 	}
 	ref := s.found.Ref
 	if ref == "" {
-		ref = s.ref
+		ref = s.imageName()
 	}
 	if !strings.Contains(ref, "@") {
 		ref += "@" + s.found.Digest.String()
 	}
-	return s.l.graph.Add(solver.Node{
-		Op:   solver.Image{Digest: s.found.Digest, Layers: s.found.Layers},
-		Name: s.title("FROM "+ref, nil),
-		Pos:  s.pos,
-	})
+	n := solver.Node{Op: solver.Image{Digest: s.found.Digest, Layers: s.found.Layers}, Pos: s.pos}
+	if s.given != nil { // which has no number
+		n.Name = "[context " + familiarName(s.ref) + "] FROM " + ref
+	} else {
+		n.Name = s.title("FROM "+ref, nil)
+	}
+	return s.l.graph.Add(n)
 }
 
 func scratchImage(p ocispec.Platform) dockerspec.DockerOCIImage {

@@ -36,8 +36,14 @@ func (s *stage) lowerCopy(c *instructions.CopyCommand, st step) error {
 	t.from = func() (solver.ID, error) { return s.context(), nil }
 	t.source = solver.CopySource{ResetOwner: !s.l.opt.ContextOwners, Parents: c.Parents, Exclude: c.ExcludePatterns}
 	if len(st.sources) > 0 {
-		t.from = func() (solver.ID, error) { return s.readFrom(st.sources[0], c.From) }
-		t.source.ResetOwner = false
+		from := st.sources[0]
+		t.from = func() (solver.ID, error) {
+			if from.live() && !from.failed && from.lowered {
+				return from.files, nil
+			}
+			return s.readFrom(from, c.From)
+		}
+		t.source.ResetOwner = from.live()
 	}
 	return s.transfer(t, s.stepTitle(s.l.lex, st, c, "", s.env), st)
 }

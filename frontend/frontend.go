@@ -58,6 +58,8 @@ type Options struct {
 	// ContextOwners tells that files of the build context belong to somebody. Those
 	// of a directory do not: their owners mean nothing in an image.
 	ContextOwners bool
+	// Contexts stand for stages and images of these names; see [ContextName].
+	Contexts map[string]Context
 	// Labels are added to every target's image.
 	Labels map[string]string
 

@@ -49,6 +49,9 @@ func (s *stage) mount(m *instructions.Mount, from *stage, st step) (solver.RunMo
 		if err != nil {
 			return solver.RunMount{}, nil, err
 		}
+		if from.live() {
+			root = s.part(from.files, m.Source, true, "context "+familiarName(m.From), st)
+		}
 		tree = &root
 	}
 	switch m.Type {
@@ -106,18 +109,22 @@ func (s *stage) cacheID(m *instructions.Mount) string {
 	return id
 }
 
-// contextPart returns a tree that has only source of the build context, so that
-// a RUN depends on nothing else of it.
+// contextPart returns a tree that has only source of the build context.
 func (s *stage) contextPart(source string, st step) solver.ID {
-	name, dest := ".", "/"
-	if source != "" {
-		name, dest = source[1:], source
+	return s.part(s.context(), source, !s.l.opt.ContextOwners, "the build context", st)
+}
+
+// part returns a tree that has only source of a directory of this machine, which is
+// called what, so that a RUN depends on nothing else of it.
+func (s *stage) part(files solver.ID, source string, resetOwner bool, what string, st step) solver.ID {
+	name, dest := ".", path.Join("/", source)
+	if dest != "/" {
+		name = dest[1:]
 	}
-	g := s.l.graph
-	return g.Add(solver.Node{
-		Op:     solver.Copy{Sources: []solver.CopySource{{Paths: []string{literal(name)}, ResetOwner: !s.l.opt.ContextOwners}}, Dest: dest},
-		Inputs: []solver.ID{s.nothing(), s.context()},
-		Name:   fmt.Sprintf("[internal] mount %s of the build context", name),
+	return s.l.graph.Add(solver.Node{
+		Op:     solver.Copy{Sources: []solver.CopySource{{Paths: []string{literal(name)}, ResetOwner: resetOwner}}, Dest: dest},
+		Inputs: []solver.ID{s.nothing(), files},
+		Name:   fmt.Sprintf("[internal] mount %s of %s", name, what),
 		Pos:    s.l.pos(st.Location()),
 	})
 }

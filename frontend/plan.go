@@ -62,6 +62,9 @@ func (l *lowering) plan(target string) *stage {
 				l.fail(l.pos(c.Location()), err)
 			}
 			alone = alone && len(sources) == 0
+			if l.stages[i].replaced {
+				continue
+			}
 			l.stages[i].steps = append(l.stages[i].steps, step{Command: c, sources: sources})
 		}
 	}
@@ -160,6 +163,9 @@ func (l *lowering) planStage(index int, st instructions.Stage) (*stage, error) {
 		maps.Copy(used, word.Matched)
 	}
 	s.base = l.names[s.ref] // FROM minds the case, which --from does not
+	if s.given = s.instead(); s.given != nil {
+		s.base, s.replaced = nil, true
+	}
 	s.wishFrom(used)
 	if s.name != "" {
 		l.names[s.name] = s
@@ -327,6 +333,9 @@ func (l *lowering) trigger(needed map[*stage]bool) bool {
 
 // triggers are the ONBUILD instructions of what s is from.
 func (s *stage) triggers() []string {
+	if s.replaced {
+		return nil
+	}
 	if s.base == nil {
 		return s.image.Config.OnBuild
 	}

@@ -43,10 +43,14 @@ type stage struct {
 	state
 }
 
-// origin is what a stage is from: an earlier stage, an image or nothing.
+// origin is what a stage is from: an earlier stage, an image, a named context or
+// nothing.
 type origin struct {
 	ref      string // as FROM says it, variables expanded
 	base     *stage
+	given    *Context          // what stands for ref or for the stage itself
+	replaced bool              // given stands for the stage
+	files    solver.ID         // the node of given, if that is a directory of this machine
 	wanted   *ocispec.Platform // --platform
 	resolved bool              // found is known, or never will be
 	found    Base

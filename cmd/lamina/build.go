@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -15,7 +16,6 @@ import (
 
 	"lamina/cmd/lamina/internal/engine"
 	"lamina/frontend"
-	"lamina/snapshot"
 	"lamina/snapshot/fileset"
 	"lamina/solver"
 	"lamina/solver/local"
@@ -121,8 +121,10 @@ func (b *build) solve(ctx context.Context, in *input) (results, error) {
 		return nil, err
 	}
 	defer sums.Close()
+	trees := maps.Clone(in.named)
+	trees[contextName] = in.tree
 	worker := b.engine.Worker(local.Config{
-		Contexts: map[string]snapshot.Tree{contextName: in.tree},
+		Contexts: trees,
 		Sums:     sums, Secret: b.secret, SSH: b.ssh, Limits: b.limits,
 	})
 	roots := plan.Nodes()
@@ -179,13 +181,17 @@ func (r *resolver) Resolve(ctx context.Context, ref string, p ocispec.Platform) 
 		return frontend.Base{}, err
 	}
 	step := r.display.begin("[internal] load metadata for " + ref)
-	found, err := r.engine.Resolve(ctx, ref, p, policy, r.display.warn)
+	find := r.engine.Resolve
+	if engine.IsLayout(ref) {
+		find = r.engine.ResolveLayout
+	}
+	found, err := find(ctx, ref, p, policy, r.display.warn)
 	step.end(err)
 	if err != nil {
 		return frontend.Base{}, err
 	}
 	return frontend.Base{
-		Ref: found.Name.String(), Digest: found.Image.Manifest.Digest,
+		Ref: found.Ref(), Digest: found.Image.Manifest.Digest,
 		Config: found.Image.Config, Layers: found.Image.Layers,
 	}, nil
 }

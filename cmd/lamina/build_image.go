@@ -31,6 +31,7 @@ func (b *build) image(t frontend.Target, found results, epoch *time.Time) export
 		}
 		history = append(history, entry)
 	}
+	history = append(history, b.untold(t, found, history, epoch)...)
 	date(history, epoch)
 	out.Config.History = history
 	for _, h := range history {

@@ -20,7 +20,8 @@ import (
 type input struct {
 	name   string // of the Dockerfile, for people
 	source []byte
-	tree   snapshot.Tree // the context, without what the ignore file hides
+	tree   snapshot.Tree            // the context, without what the ignore file hides
+	named  map[string]snapshot.Tree // directories that are named contexts
 	// remote tells that the context is no directory of this machine: --file is
 	// relative to it, and no ignore file counts.
 	remote  bool
@@ -45,6 +46,9 @@ func (b *build) openInput(ctx context.Context, arg string) (*input, error) {
 	}
 	if err == nil && !in.remote {
 		err = in.ignore(b)
+	}
+	if err == nil {
+		err = b.openLocals(in)
 	}
 	if err != nil {
 		in.Close()
@@ -148,33 +152,51 @@ func (b *build) readURL(ctx context.Context, in *input) error {
 // ignore hides what the ignore file says: the one beside the Dockerfile that
 // bears its name, or else the context's.
 func (in *input) ignore(b *build) error {
+	own := in.name + ".dockerignore"
 	var r io.ReadCloser
 	var err error = fs.ErrNotExist
-	own := in.name + ".dockerignore"
 	if in.name != "-" && !isHTTP(in.name) {
 		r, err = os.Open(own)
 	}
-	for _, name := range []string{".containerignore", ".dockerignore"} {
-		if !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		own = name
-		r, err = openIn(in.tree, name)
+	var rules fileset.Rules
+	switch {
+	case err == nil:
+		in.tree, rules, err = ignored(in.tree, own, r)
+	case errors.Is(err, fs.ErrNotExist):
+		in.tree, rules, err = ignoring(in.tree, ".containerignore", ".dockerignore")
+	default:
+		err = fmt.Errorf("read ignore file: %w", err)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if rules != nil {
+		b.lowering.Ignored = rules.SourceCheck()
 	}
-	if err != nil {
-		return fmt.Errorf("read ignore file: %w", err)
-	}
-	defer r.Close()
-	rules, err := fileset.ReadIgnore(own, r)
-	if err != nil {
-		return err
-	}
-	b.lowering.Ignored = rules.SourceCheck()
-	in.tree, err = fileset.Ignore(in.tree, rules)
 	return err
+}
+
+// ignoring is t without what its ignore file hides, the first of names that it has.
+func ignoring(t snapshot.Tree, names ...string) (snapshot.Tree, fileset.Rules, error) {
+	for _, name := range names {
+		r, err := openIn(t, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("read ignore file: %w", err)
+		}
+		return ignored(t, name, r)
+	}
+	return t, nil, nil
+}
+
+// ignored is t without what r, an ignore file called name, hides. It closes r.
+func ignored(t snapshot.Tree, name string, r io.ReadCloser) (snapshot.Tree, fileset.Rules, error) {
+	defer r.Close()
+	rules, err := fileset.ReadIgnore(name, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err = fileset.Ignore(t, rules)
+	return t, rules, err
 }
 
 // openIn opens a file of t, through links in t.

@@ -29,6 +29,7 @@ func (o *buildOptions) register(f *pflag.FlagSet) {
 
 // sourceOptions say what is built.
 type sourceOptions struct {
+	contexts      []string
 	file          string
 	targets       []string
 	buildArgs     []string
@@ -40,6 +41,7 @@ type sourceOptions struct {
 
 func (o *sourceOptions) register(f *pflag.FlagSet) {
 	f.StringVarP(&o.file, "file", "f", "", "Name of the Dockerfile (default: PATH/Dockerfile); - for standard input")
+	f.StringArrayVar(&o.contexts, "build-context", nil, "What stands for a stage or an image (NAME=DIRECTORY|URL|docker-image://IMAGE|oci-layout://DIRECTORY)")
 	f.StringArrayVar(&o.targets, "target", nil, "Stage to build; may be repeated")
 	f.StringArrayVar(&o.buildArgs, "build-arg", nil, "Value of an ARG (KEY=VALUE, or KEY to take it from the environment)")
 	f.StringArrayVar(&o.buildArgFiles, "build-arg-file", nil, "File with values of ARGs, as lines KEY=VALUE")

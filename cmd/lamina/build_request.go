@@ -20,6 +20,8 @@ type request struct {
 	context  string // the argument
 	call     *call  // nil: build
 	lowering frontend.Options
+	// locals are the directories of named contexts, by the names of their nodes.
+	locals   map[string]string
 	outputs  []output
 	removals []removal
 	caches   caches
@@ -53,6 +55,9 @@ func newRequest(e *env, o buildOptions, context string) (*request, error) {
 		return nil, err
 	}
 	if r.lowering, err = loweringOptions(o, e.getenv); err != nil {
+		return nil, err
+	}
+	if r.lowering.Contexts, r.locals, err = parseContexts(o.contexts); err != nil {
 		return nil, err
 	}
 	if r.removals, err = parseUnset(o.unset); err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"lamina/cache"
 	"lamina/cache/registry"
+	"lamina/exporter/archive"
 	"lamina/runner"
 	"lamina/snapshot"
 	"lamina/snapshot/layer"
@@ -35,6 +37,9 @@ type Engine struct {
 	log    *slog.Logger
 	driver func() (snapshot.Driver, error)
 	runner func() (runner.Runner, error)
+
+	layoutMu sync.Mutex
+	layouts  map[string]*archive.Archive // by directory
 }
 
 // Options are an Engine's.
@@ -113,7 +118,7 @@ func waiting(warn func(string)) func(error, time.Duration) {
 }
 
 // Close gives back what Open took.
-func (e *Engine) Close() error { return e.Store.Close() }
+func (e *Engine) Close() error { return errors.Join(e.closeLayouts(), e.Store.Close()) }
 
 // Driver returns what makes filesystems of layers: overlay where this machine
 // has it, copies otherwise.
@@ -151,8 +156,11 @@ func (e *Engine) Settle() (wait func()) {
 	return func() { <-done }
 }
 
-// repository returns the blobs of a repository ("registry/path").
+// repository returns the blobs of a repository ("registry/path") or of a layout.
 func (e *Engine) repository(origin string) (cache.Blobs, error) {
+	if dir, ok := strings.CutPrefix(origin, LayoutPrefix); ok {
+		return e.layout(dir)
+	}
 	name, err := registry.ParseName(origin)
 	if err != nil {
 		return nil, err

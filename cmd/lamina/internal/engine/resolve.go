@@ -42,6 +42,16 @@ type Resolved struct {
 	Image exporter.Image
 	// Blobs is where the image's parts can be read.
 	Blobs cache.Blobs
+
+	layout string // what was asked for, if that was an image of a layout
+}
+
+// Ref is the image's full name; an image of a layout has none.
+func (r *Resolved) Ref() string {
+	if r.layout != "" {
+		return r.layout
+	}
+	return r.Name.String()
 }
 
 // Resolve finds the image that name stands for, for platform p: in the store if
