@@ -161,7 +161,11 @@ func (s *stage) remote(src string, t transfer, name string, st step) (solver.ID,
 func (s *stage) download(src, checksum, name string, st step) (solver.ID, string, error) {
 	file := "__unnamed__"
 	if u, err := url.Parse(src); err == nil {
-		if base := path.Base(u.Path); base != "." && base != "/" && base != ".." {
+		switch base := path.Base(u.Path); base {
+		case ".", "/":
+		case "..":
+			file = "download" // as it happens in the reference
+		default:
 			file = base
 		}
 	}

@@ -110,7 +110,7 @@ func (r *reference) result(t *testing.T, c *refCase) string {
 		t.Logf("%s", out)
 		return refFailed
 	}
-	return strings.ReplaceAll(readRefArchive(t, archive, r.bases).String(), server.URL, "$HTTP")
+	return strings.NewReplacer(server.URL, "$HTTP", server.Listener.Addr().String(), "$HOST").Replace(readRefArchive(t, archive, r.bases).String())
 }
 
 func readRefArchive(t *testing.T, file string, bases []dockerspec.DockerOCIImage) *refImage {

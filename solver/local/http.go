@@ -3,9 +3,13 @@ package local
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -69,8 +73,9 @@ func (w *Worker) known(ctx context.Context, key cache.Key) *download {
 	return &d
 }
 
-func (w *Worker) get(ctx context.Context, url string, known *download) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// get asks for a URL, or whether what is known of it is still so.
+func (w *Worker) get(ctx context.Context, address string, known *download) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -82,15 +87,52 @@ func (w *Worker) get(ctx context.Context, url string, known *download) (*http.Re
 			req.Header.Set("If-Modified-Since", known.Modified)
 		}
 	}
+	if err := w.authorize(req); err != nil {
+		return nil, err
+	}
 	resp, err := w.HTTP.Do(req)
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNotModified {
-		resp.Body.Close()
-		return nil, fmt.Errorf("get %s: the server answered %s", url, resp.Status)
+	switch code := resp.StatusCode; {
+	case code >= 200 && code < 300, code == http.StatusNotModified && known != nil:
+		return resp, nil
+	case code == http.StatusUnauthorized, code == http.StatusForbidden:
+		err = fmt.Errorf("get %s: the server answered %s: if it wants a token, give it by --secret id=%s,env=VARIABLE",
+			req.URL.Redacted(), resp.Status, tokenSecret+req.URL.Hostname())
+	default:
+		err = fmt.Errorf("get %s: the server answered %s", req.URL.Redacted(), resp.Status)
 	}
-	return resp, nil
+	resp.Body.Close()
+	return nil, err
+}
+
+// The secrets that, followed by the name of a host, log ADD in there: a whole
+// Authorization header, or a token for one. They are the reference's.
+const (
+	headerSecret = "HTTP_AUTH_HEADER_"
+	tokenSecret  = "HTTP_AUTH_TOKEN_"
+)
+
+// authorize puts the secret for the request's host into it, if there is one. Who is
+// redirected elsewhere does not take it along.
+func (w *Worker) authorize(req *http.Request) error {
+	if w.Secret == nil {
+		return nil
+	}
+	for _, s := range []struct{ id, prefix string }{{tokenSecret, "Bearer "}, {headerSecret, ""}} {
+		id := s.id + req.URL.Hostname()
+		value, err := w.Secret(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("secret %q: %w", id, err)
+		}
+		req.Header.Set("Authorization", s.prefix+strings.TrimSpace(string(value)))
+		return nil
+	}
+	return nil
 }
 
 // keepDownload writes the response as a layer with one file.
@@ -104,16 +146,21 @@ func (w *Worker) keepDownload(op solver.HTTP, resp *http.Response, out solver.Ou
 		return nil, err
 	}
 	defer draft.Close()
-	hash := digest.SHA256.Digester()
-	body := &downloading{r: io.TeeReader(resp.Body, hash.Hash()), name: op.URL, total: resp.ContentLength, out: out}
+	name := redacted(op.URL)
+	hash, check := digest.SHA256.Digester(), digest.SHA256.Digester()
+	if op.Checksum != "" {
+		check = op.Checksum.Algorithm().Digester()
+	}
+	content := io.TeeReader(resp.Body, io.MultiWriter(hash.Hash(), check.Hash()))
+	body := &downloading{r: content, name: name, total: resp.ContentLength, out: out}
 	entry := snapshot.Entry{Name: op.Name, Kind: snapshot.File, Mode: 0o600, ModTime: modified}
 	if err := draft.File(op.Name, entry, body); err != nil {
-		return nil, fmt.Errorf("get %s: %w", op.URL, err)
+		return nil, fmt.Errorf("get %s: %w", name, err)
+	}
+	if got := check.Digest(); op.Checksum != "" && got != op.Checksum {
+		return nil, fmt.Errorf("%s has the digest %s, but the checksum says %s", name, got, op.Checksum)
 	}
 	got := hash.Digest()
-	if op.Checksum != "" && got != op.Checksum {
-		return nil, fmt.Errorf("%s has the digest %s, but the checksum says %s", op.URL, got, op.Checksum)
-	}
 	id := newID()
 	if err := draft.Commit(id); err != nil {
 		return nil, err
@@ -125,6 +172,15 @@ func (w *Worker) keepDownload(op solver.HTTP, resp *http.Response, out solver.Ou
 			Layers: []snapshot.Layer{{ID: id, Created: now()}},
 		},
 	}, nil
+}
+
+// redacted is a URL without its password.
+func redacted(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	return u.Redacted()
 }
 
 // downloading reports how much of a file has arrived.
