@@ -151,7 +151,7 @@ func runImage(ctx context.Context, e *env, eng *engine.Engine, display *steps, o
 	}
 	step := display.transfers("pulling " + ref)
 	found, err := eng.Resolve(ctx, ref, platform, policy, display.warn)
-	if err == nil && policy != engine.PullNever {
+	if err == nil && !found.Here {
 		_, err = eng.Pull(ctx, found)
 	}
 	step.end(err)

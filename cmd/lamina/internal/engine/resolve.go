@@ -42,6 +42,9 @@ type Resolved struct {
 	Image exporter.Image
 	// Blobs is where the image's parts can be read.
 	Blobs cache.Blobs
+	// Here is set if the store has the name, so that there is nothing to pull: of
+	// an image for several platforms that would lose the others.
+	Here bool
 
 	layout string // what was asked for, if that was an image of a layout
 }
@@ -122,7 +125,7 @@ func (e *Engine) resolveHere(ctx context.Context, n registry.Name, p ocispec.Pla
 	if !suits(img.Config.Platform, p) {
 		return nil, fmt.Errorf("image %s is in the store for %s/%s only: %w", n.Familiar(), img.Config.OS, img.Config.Architecture, fs.ErrNotExist)
 	}
-	return &Resolved{Name: n, Root: root, Image: img, Blobs: e.Blobs}, nil
+	return &Resolved{Name: n, Root: root, Image: img, Blobs: e.Blobs, Here: true}, nil
 }
 
 // byDigest finds a root that has the digest d, whatever its name.
