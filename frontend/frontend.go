@@ -74,12 +74,23 @@ type Options struct {
 	ShmSize  int64    // bytes; 0 is the default
 	Ulimits  []string // "name=soft[:hard]"
 
+	// Mounts are those that every RUN has besides its own: volumes.
+	Mounts []solver.RunMount
+	// Allow is what a RUN may ask for beyond the usual.
+	Allow Allow
+
 	// Ignored tells whether the ignore file excludes a path of the build context
 	// as an instruction names it, for the check CopyIgnoredFile. Nil: nothing.
 	Ignored func(source string) bool
 
 	// Epoch is SOURCE_DATE_EPOCH in Unix seconds, unless BuildArgs has it.
 	Epoch *int64
+}
+
+// Allow lists powers that a RUN has only if whoever builds grants them.
+type Allow struct {
+	NetworkHost bool // RUN --network=host
+	Insecure    bool // RUN --security=insecure
 }
 
 // Build is a lowered Dockerfile.

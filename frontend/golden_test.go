@@ -165,6 +165,11 @@ func (c *testcase) option(t *testing.T, line string) {
 		o.NoCacheFilter = append(o.NoCacheFilter, value)
 	case "network":
 		o.Network = value
+	case "allow":
+		o.Allow.NetworkHost = o.Allow.NetworkHost || value == "network.host"
+		o.Allow.Insecure = o.Allow.Insecure || value == "security.insecure"
+	case "volume":
+		o.Mounts = append(o.Mounts, solver.RunMount{Type: solver.MountVolume, Source: left, Target: right})
 	case "hostname":
 		o.Hostname = value
 	case "add-host":

@@ -15,8 +15,8 @@ import (
 const scripts = "/dev/pipes/"
 
 func (s *stage) lowerRun(c *instructions.RunCommand, st step) error {
-	if err := refuseRun(c); err != nil {
-		return err
+	if len(instructions.GetDevices(c)) > 0 {
+		return wrong("remove it, or do this step outside the build", "RUN --device is not supported yet")
 	}
 	args, files, note, err := s.command(c)
 	if err != nil {
@@ -36,15 +36,21 @@ func (s *stage) lowerRun(c *instructions.RunCommand, st step) error {
 		Files:    files,
 		ProxyEnv: proxyEnv(opt.BuildArgs),
 	}
-	switch network := instructions.GetNetwork(c); network {
-	case instructions.NetworkNone, instructions.NetworkHost:
+	if network := instructions.GetNetwork(c); network != instructions.NetworkDefault {
 		run.Network = network
+	}
+	if security := instructions.GetSecurity(c); security != instructions.SecuritySandbox {
+		run.Security = security
+	}
+	if err := s.allowed(run); err != nil {
+		return err
 	}
 	inputs := []solver.ID{s.root}
 	if run.Mounts, inputs, err = s.mounts(c, st, inputs); err != nil {
 		return err
 	}
 	run.Env = s.settleAgents(s.env, run.Mounts)
+	run.Mounts = append(run.Mounts, opt.Mounts...)
 	nested(run.Mounts)
 
 	lex := shell.NewLex(s.l.file.escape)
@@ -55,12 +61,14 @@ func (s *stage) lowerRun(c *instructions.RunCommand, st step) error {
 	return nil
 }
 
-func refuseRun(c *instructions.RunCommand) error {
-	if instructions.GetSecurity(c) == instructions.SecurityInsecure {
-		return wrong("remove it, or do this step outside the build", "RUN --security=insecure is not supported yet")
-	}
-	if len(instructions.GetDevices(c)) > 0 {
-		return wrong("remove it, or do this step outside the build", "RUN --device is not supported yet")
+// allowed reports powers that run asks for and nobody granted.
+func (s *stage) allowed(run solver.Run) error {
+	allow := s.l.opt.Allow
+	switch {
+	case run.Network == instructions.NetworkHost && !allow.NetworkHost:
+		return wrong("build with --allow network.host", "this RUN asks for the network of the host, which was not allowed")
+	case run.Security == instructions.SecurityInsecure && !allow.Insecure:
+		return wrong("build with --allow security.insecure", "this RUN asks for all privileges, which were not allowed")
 	}
 	return nil
 }

@@ -53,8 +53,8 @@ type Limits struct {
 	CgroupParent string
 }
 
-// check reports limits that no kernel takes.
-func (l Limits) check() error {
+// Check reports limits that no kernel takes.
+func (l Limits) Check() error {
 	switch {
 	case l.Memory < 0 || (l.Memory > 0 && l.Memory < minMemory):
 		return fmt.Errorf("memory limit of %d bytes is below the minimum of %d", l.Memory, minMemory)
@@ -101,7 +101,7 @@ func checkSet(of, list string) error {
 // resources translates limits. paths are the control groups that the container
 // will have, by controller; "" is the one of cgroup v2.
 func resources(l Limits, paths map[string]string) (*cgroups.Resources, error) {
-	if err := l.check(); err != nil {
+	if err := l.Check(); err != nil {
 		return nil, err
 	}
 	r := &cgroups.Resources{

@@ -60,23 +60,17 @@ func (p *process) wait() error {
 		return fmt.Errorf("wait for the container: %w", err)
 	}
 	status := state.Sys().(syscall.WaitStatus)
-	exit := &ExitError{Code: status.ExitStatus()}
+	exit := &ExitError{Code: status.ExitStatus(), limited: p.spec.Limits.Memory > 0}
 	if status.Signaled() {
 		exit.Signal = int(status.Signal())
 		exit.Code = 128 + exit.Signal
 	}
-	const notExecuted = 255 // libcontainer's, if the kernel refuses the program
-	switch {
-	case exit.Code == 0:
+	if exit.Code == 0 {
 		return nil
-	case exit.Code == notExecuted && p.foreign != nil:
-		return &CommandError{Code: 126, Err: p.foreign}
 	}
-	if p.spec.Limits.Memory > 0 {
-		exit.OutOfMemory, err = outOfMemory(p.bundle.cgroups)
-		if err != nil {
-			return errors.Join(exit, fmt.Errorf("read the memory control group: %w", err))
-		}
+	exit.OutOfMemory, err = outOfMemory(p.bundle.cgroups)
+	if err != nil {
+		return errors.Join(exit, fmt.Errorf("read the memory control group: %w", err))
 	}
 	return exit
 }

@@ -46,5 +46,6 @@ func Init() {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		os.Exit(255) // an init that nobody would kill must not live
 	}
+	refusal{}.inInit()
 	libcontainer.Init() // does not return
 }

@@ -11,6 +11,8 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"lamina/snapshot"
 )
 
@@ -125,15 +127,26 @@ type ExitError struct {
 	Code int
 	// Signal is what killed it, or 0.
 	Signal int
-	// OutOfMemory is set if the kernel killed it for exceeding Limits.Memory.
+	// OutOfMemory is set if the kernel killed a process of the container because it
+	// exceeded Limits.Memory, or because this machine has no more.
 	OutOfMemory bool
+	limited     bool // there was such a limit
 }
 
 func (e *ExitError) Error() string {
-	if e.OutOfMemory {
-		return fmt.Sprintf("killed for exceeding its memory limit (exit code %d)", e.Code)
+	text := fmt.Sprintf("exit code %d", e.Code)
+	name := unix.SignalName(unix.Signal(e.Code - 128)) // also what a shell says of its child
+	switch {
+	case e.OutOfMemory && e.limited:
+		return "killed for exceeding its memory limit (" + text + ")"
+	case e.OutOfMemory:
+		return "killed because this machine has no more memory (" + text + ")"
+	case e.Code == 128+int(unix.SIGKILL):
+		return text + ", killed by SIGKILL (out of memory?)"
+	case name != "":
+		return text + ", ended by " + name
 	}
-	return fmt.Sprintf("exit code %d", e.Code)
+	return text
 }
 
 // CommandError reports that the command could not be executed: Code is 127 if

@@ -46,11 +46,11 @@ func (p *process) start(state string, want IO) (err error) {
 	}
 	who, err := lookupUser(p.bundle.root, p.spec.User)
 	if err != nil {
-		return err
+		return &specError{err}
 	}
 	if p.spec.OwnDir {
 		if err := makeOwned(p.bundle.root, p.spec.Dir, who.Uid, who.Gid); err != nil {
-			return fmt.Errorf("working directory: %w", err)
+			return &specError{fmt.Errorf("working directory: %w", err)}
 		}
 	}
 	config, err := configure(p.spec, p.bundle)
@@ -63,13 +63,26 @@ func (p *process) start(state string, want IO) (err error) {
 	if p.stdio, err = newStdio(want, p.init); err != nil {
 		return err
 	}
+	said, err := newRefusal()
+	if err != nil {
+		return err
+	}
+	defer said.close()
+	p.init.ExtraFiles = []*os.File{said.to}
 	if p.container, err = libcontainer.Create(p.bundle.run(), p.spec.ID, config); err != nil {
 		return err
 	}
 	if err := p.container.Start(p.init); err != nil {
 		return err
 	}
-	return p.letGo()
+	said.to.Close()
+	if err := p.letGo(); err != nil {
+		return err
+	}
+	if err = said.wait(); err != nil && p.foreign != nil {
+		return p.foreign
+	}
+	return err
 }
 
 // letGo lets the started process, which waits for it, execute the command, once
@@ -192,10 +205,21 @@ func bindFile(source int, at string) error {
 	return os.NewSyscallError("move_mount", unix.MoveMount(tree, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH))
 }
 
+// specError reports a Spec that the root filesystem does not fit: it needs no more
+// words.
+type specError struct{ error }
+
+func (e *specError) Unwrap() error { return e.error }
+
 // explain makes of libcontainer's errors, which are text, what a caller needs.
 func explain(err error, s Spec) error {
 	if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
 		return &CommandError{Code: 126, Err: foreign}
+	}
+	var command *CommandError
+	var spec *specError
+	if errors.As(err, &command) || errors.As(err, &spec) {
+		return err
 	}
 	text := err.Error()
 	if _, reason, ok := strings.Cut(text, fmt.Sprintf("exec: %q: ", s.Args[0])); ok {

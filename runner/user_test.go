@@ -102,7 +102,7 @@ func TestUserOfAProcess(t *testing.T) {
 	s := shell(root, "true")
 	s.User = "nobody"
 	_, err := run(t, r, s)
-	if want := "start the container: unable to find user nobody: no matching entries in passwd file"; err == nil || err.Error() != want {
+	if want := "unable to find user nobody: no matching entries in passwd file"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // makeOwned makes the directory dir, and what is missing above it, in the root
-// filesystem at root. What it makes belongs to uid:gid. What is there stays as it
-// is, be it a directory or not: the process will find out.
+// filesystem at root. What it makes belongs to uid:gid, and what is there stays as
+// it is.
 func makeOwned(root, dir string, uid, gid int) error {
 	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -21,12 +21,12 @@ func makeOwned(root, dir string, uid, gid int) error {
 }
 
 func makeOwnedIn(root int, dir string, uid, gid int) error {
-	there, err := openInRoot(root, dir, unix.O_PATH)
+	there, err := openInRoot(root, dir, unix.O_PATH|unix.O_DIRECTORY)
 	if err == nil {
 		return unix.Close(there)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
 	if err := makeOwnedIn(root, path.Dir(dir), uid, gid); err != nil {
 		return err

@@ -45,6 +45,13 @@ func keyCases() []Op {
 			Network: "none", Hostname: "h", Hosts: []string{"a=1.2.3.4"}, ShmSize: 1, Ulimits: []string{"nofile=1:2"},
 			Files: []InlineFile{{Name: "EOF", Data: "x"}}, ProxyEnv: []string{"HTTP_PROXY=secret"},
 		},
+		Run{
+			Args: []string{"git"}, Security: "insecure",
+			Mounts: []RunMount{
+				{Type: MountSSH, Target: "/agent", SSHID: "default", Required: true, Mode: ptr(uint32(0o600))},
+				{Type: MountVolume, Target: "/v", Source: "/home", Discard: true},
+			},
+		},
 		Copy{Sources: []CopySource{{Paths: []string{"a/./b"}, Parents: true, Exclude: []string{"*.md"}}}, Dest: "/"},
 		Merge{},
 	}

@@ -121,16 +121,18 @@ type Merge struct{}
 // Run executes a process on its first input; its other inputs are what its bind
 // and cache mounts start from.
 type Run struct {
-	Args     []string   `json:"args"`
-	Env      []string   `json:"env,omitempty"` // "key=value"
-	Dir      string     `json:"dir,omitempty"`
-	User     string     `json:"user,omitempty"`
-	Mounts   []RunMount `json:"mounts,omitempty"`
-	Network  string     `json:"network,omitempty"` // "", "none" or "host"
-	Hostname string     `json:"hostname,omitempty"`
-	Hosts    []string   `json:"hosts,omitempty"` // "name=address", for /etc/hosts
-	ShmSize  int64      `json:"shmSize,omitempty"`
-	Ulimits  []string   `json:"ulimits,omitempty"`
+	Args    []string   `json:"args"`
+	Env     []string   `json:"env,omitempty"` // "key=value"
+	Dir     string     `json:"dir,omitempty"`
+	User    string     `json:"user,omitempty"`
+	Mounts  []RunMount `json:"mounts,omitempty"`
+	Network string     `json:"network,omitempty"` // "", "none" or "host"
+	// Security is "insecure" for a process with all of root's powers, or empty.
+	Security string   `json:"security,omitempty"`
+	Hostname string   `json:"hostname,omitempty"`
+	Hosts    []string `json:"hosts,omitempty"` // "name=address", for /etc/hosts
+	ShmSize  int64    `json:"shmSize,omitempty"`
+	Ulimits  []string `json:"ulimits,omitempty"`
 	// Files are here-documents, offered to the command as /dev/pipes/<name>, read-only
 	// and of mode 0755: they are programs that name their interpreter.
 	Files []InlineFile `json:"files,omitempty"`
@@ -149,6 +151,7 @@ const (
 	MountTmpfs  MountType = "tmpfs"
 	MountSecret MountType = "secret"
 	MountSSH    MountType = "ssh"
+	MountVolume MountType = "volume" // a directory of this machine; its content is in no key
 )
 
 // RunMount is a mount that exists while a [Run] does.
@@ -158,11 +161,13 @@ type RunMount struct {
 	// Input is the index in the node's Inputs of the tree that a bind shows, or
 	// that a new cache starts from; 0 means none.
 	Input int `json:"input,omitempty"`
-	// Source is a path in that input, or in the cache if it starts from none; empty
+	// Source is a path on this machine for a volume, and else a path in that input, or in the cache if it starts from none; empty
 	// is the root. A new cache that starts from an input but has a Mode or an owner
 	// starts empty.
 	Source   string `json:"source,omitempty"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
+	// Discard keeps what is written to a volume from it.
+	Discard bool `json:"discard,omitempty"`
 	// CacheID and Sharing ("shared", "private", "locked") are a cache's.
 	CacheID string `json:"cacheID,omitempty"`
 	Sharing string `json:"sharing,omitempty"`

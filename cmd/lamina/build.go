@@ -39,7 +39,7 @@ the cache.`,
 			if err != nil {
 				return &usageError{cmd, err}
 			}
-			return runBuild(cmd.Context(), e, req)
+			return within(cmd.Context(), req.opt.timeout, func(ctx context.Context) error { return runBuild(ctx, e, req) })
 		},
 	}
 	o.register(cmd.Flags())
@@ -109,7 +109,7 @@ func (b *build) solve(ctx context.Context, in *input) (results, error) {
 		return nil, err
 	}
 	b.plan = plan
-	b.remark(remarks{plan.Warnings, plan.Notes})
+	b.remark(remarks{plan.Warnings, append(b.opt.notes(), plan.Notes...)})
 	if err := b.police(plan.Graph); err != nil {
 		return nil, err
 	}
@@ -125,7 +125,8 @@ func (b *build) solve(ctx context.Context, in *input) (results, error) {
 	trees[contextName] = in.tree
 	worker := b.engine.Worker(local.Config{
 		Contexts: trees,
-		Sums:     sums, Secret: b.secret, SSH: b.ssh, Limits: b.limits,
+		Sums:     sums, Secret: b.secret, SSH: b.ssh,
+		Limits: b.limits, StepTimeout: b.opt.stepTimeout,
 	})
 	roots := plan.Nodes()
 	found, err := b.solveWith(ctx, worker, roots, solver.Options{

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/pflag"
 
 	"lamina/cmd/lamina/internal/engine"
@@ -62,26 +64,31 @@ func (o *callOptions) register(f *pflag.FlagSet) {
 
 // stepOptions say how RUN steps are executed.
 type stepOptions struct {
-	secrets         []string
-	ssh             []string
-	addHosts        []string
-	ulimits         []string
-	network         string
-	shmSize, memory byteSize
-	cpus            float64
-	jobs            int
+	secrets     []string
+	ssh         []string
+	addHosts    []string
+	network     string
+	allow       []string
+	volumes     []string
+	jobs        int
+	timeout     time.Duration
+	stepTimeout time.Duration
+	limitOptions
+	classicOptions
 }
 
 func (o *stepOptions) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.secrets, "secret", nil, "Secret for RUN --mount=type=secret (id=NAME[,src=FILE|,env=VARIABLE])")
 	f.StringArrayVar(&o.ssh, "ssh", nil, "SSH agent for RUN --mount=type=ssh and git (default|ID[=SOCKET|=KEY[,KEY]])")
-	f.StringArrayVar(&o.addHosts, "add-host", nil, "Line of /etc/hosts in RUN (HOST:IP)")
-	f.StringArrayVar(&o.ulimits, "ulimit", nil, "Limit of RUN (NAME=SOFT[:HARD])")
+	f.StringArrayVar(&o.addHosts, "add-host", nil, "Line of /etc/hosts in RUN (HOST:IP, or HOST:host-gateway)")
 	f.StringVar(&o.network, "network", "default", "Network of RUN (default, none, host)")
-	f.Var(&o.shmSize, "shm-size", "Size of /dev/shm in RUN")
-	f.VarP(&o.memory, "memory", "m", "Memory limit of a RUN")
-	f.Float64Var(&o.cpus, "cpus", 0, "Number of processors that a RUN may use")
+	f.StringArrayVar(&o.allow, "allow", nil, "Permission for what is dangerous (network.host, security.insecure,\n"+localDelete+")")
+	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "Directory or file of this machine that every RUN has (SOURCE:TARGET[:ro|:O])")
 	f.IntVar(&o.jobs, "jobs", 0, "Number of steps to execute at once (default: no limit)")
+	f.DurationVar(&o.timeout, "timeout", 0, "How long the build may take, such as 30m (default: for ever)")
+	f.DurationVar(&o.stepTimeout, "step-timeout", 0, "How long each RUN may take (default: for ever)")
+	o.limitOptions.register(f)
+	o.classicOptions.register(f)
 }
 
 // cacheOptions say what earlier builds' results are good for.

@@ -10,7 +10,6 @@ type resultOptions struct {
 	unset       []string
 	outputs     []string
 	push, load  bool
-	allow       []string
 
 	squash, squashAll bool
 	omitHistory       bool
@@ -30,7 +29,6 @@ func (o *resultOptions) register(f *pflag.FlagSet) {
 	f.StringArrayVarP(&o.outputs, "output", "o", nil, "Where the result goes (type=oci|docker|tar|local|image|registry|cacheonly,dest=PATH)")
 	f.BoolVar(&o.push, "push", false, "Push the image to the registries of its names")
 	f.BoolVar(&o.load, "load", false, "Put the image into the store, also if --output says something else")
-	f.StringSliceVar(&o.allow, "allow", nil, "Permission for what is dangerous ("+localDelete+")")
 	o.registerContent(f)
 	o.registerFiles(f)
 }

@@ -36,7 +36,7 @@ type request struct {
 // newRequest checks the command line of a build. Its errors are those of the
 // command line.
 func newRequest(e *env, o buildOptions, context string) (*request, error) {
-	r := &request{opt: o, context: context, limits: runner.Limits{Memory: int64(o.memory), CPUs: o.cpus}}
+	r := &request{opt: o, context: context}
 	switch {
 	case context == "":
 		return nil, errors.New("the context is the empty string: is a variable not set?")
@@ -44,10 +44,15 @@ func newRequest(e *env, o buildOptions, context string) (*request, error) {
 		return nil, fmt.Errorf("--cpus=%g: must not be negative", o.cpus)
 	case o.jobs < 0:
 		return nil, fmt.Errorf("--jobs=%d: must not be negative", o.jobs)
+	case o.timeout < 0 || o.stepTimeout < 0:
+		return nil, errors.New("--timeout and --step-timeout must not be negative")
 	case !oneOf(o.network, "", "default", "none", "host"):
 		return nil, fmt.Errorf("--network=%s: RUN knows default, none and host", o.network)
 	}
 	var err error
+	if r.limits, err = o.limits(); err != nil {
+		return nil, err
+	}
 	if r.call, err = parseCall(o.call); err != nil {
 		return nil, fmt.Errorf("--call=%s: %w", o.call, err)
 	}
@@ -120,7 +125,13 @@ func loweringOptions(o buildOptions, getenv func(string) string) (frontend.Optio
 	if opt.Labels, err = keyValues("label", o.labels, nil); err != nil {
 		return opt, err
 	}
-	if opt.Hosts, err = hosts(o.addHosts); err != nil {
+	if opt.Hosts, err = buildHosts(o.addHosts); err != nil {
+		return opt, err
+	}
+	if opt.Allow, err = parseAllow(o.allow, o.network); err != nil {
+		return opt, err
+	}
+	if opt.Mounts, err = parseVolumes(o.volumes); err != nil {
 		return opt, err
 	}
 	for _, s := range o.ulimits {
@@ -159,23 +170,6 @@ func keyValues(flag string, all []string, getenv func(string) string) (map[strin
 		m[k] = v
 	}
 	return m, nil
-}
-
-// hosts turns docker's HOST:IP or HOST=IP into "name=address".
-func hosts(all []string) ([]string, error) {
-	var out []string
-	for _, s := range all {
-		name, addr, ok := strings.Cut(s, "=")
-		if !ok {
-			name, addr, ok = strings.Cut(s, ":")
-		}
-		addr = strings.Trim(addr, "[]")
-		if !ok || name == "" || !isAddress(addr) {
-			return nil, fmt.Errorf("--add-host=%s: want HOST:IP", s)
-		}
-		out = append(out, name+"="+addr)
-	}
-	return out, nil
 }
 
 func oneOf(s string, all ...string) bool {

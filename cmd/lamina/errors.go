@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lamina/cache/registry"
+	"lamina/solver/local"
 )
 
 // Exit codes. "lamina run" passes its container's code through and, as docker
@@ -19,6 +20,7 @@ const (
 	exitOK          = 0
 	exitFailure     = 1
 	exitUsage       = 2
+	exitTimeout     = 124 // as timeout(1) has it
 	exitInterrupted = 130
 )
 
@@ -93,6 +95,10 @@ func exitCode(ctx context.Context, cmd *cobra.Command, err error) int {
 	var usage *usageError
 	if errors.As(err, &usage) {
 		return exitUsage
+	}
+	var late *local.TimeoutError
+	if errors.As(err, &late) {
+		return exitTimeout
 	}
 	return exitFailure
 }

@@ -44,8 +44,9 @@ type Config struct {
 	SSH func(id string) (SSHAgent, error)
 	// HTTP fetches what ADD names.
 	HTTP *http.Client
-	// Limits bound each RUN.
-	Limits runner.Limits
+	// Limits bound each RUN, and StepTimeout how long it may take; 0 is for ever.
+	Limits      runner.Limits
+	StepTimeout time.Duration
 }
 
 // Worker implements [solver.Worker].

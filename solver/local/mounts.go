@@ -5,8 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
+	"lamina/cache"
 	"lamina/runner"
 	"lamina/snapshot"
 	"lamina/solver"
@@ -44,6 +49,8 @@ func (p *prepared) mount(ctx context.Context, t solver.Task, m solver.RunMount, 
 		return p.secret(m)
 	case solver.MountSSH:
 		return p.ssh(ctx, m)
+	case solver.MountVolume:
+		return p.volume(m)
 	}
 	return fmt.Errorf("cannot mount a %s", m.Type)
 }
@@ -153,6 +160,47 @@ func (w *Worker) hasDir(ctx context.Context, in solver.Result, name string, out 
 		return false, nil
 	}
 	return err == nil && e.Kind == snapshot.Dir, err
+}
+
+// volume shows a file or directory of this machine.
+func (p *prepared) volume(m solver.RunMount) error {
+	mount := snapshot.Mount{Type: "bind", Source: m.Source, Target: m.Target, Options: []string{"rbind"}}
+	if m.ReadOnly {
+		mount.Options = append(mount.Options, "ro")
+	}
+	if m.Discard {
+		tmp, err := p.worker.Store.Temp()
+		if err != nil {
+			return err
+		}
+		dir, err := os.MkdirTemp(tmp, "volume-")
+		if err != nil {
+			return err
+		}
+		p.closers = append(p.closers, func() error { return cache.RemoveAll(dir) })
+		if mount, err = coverOf(m, dir); err != nil {
+			return err
+		}
+	}
+	p.spec.Mounts = append(p.spec.Mounts, mount)
+	return nil
+}
+
+// coverOf shows the directory of a volume with all changes to it in dir.
+func coverOf(m solver.RunMount, dir string) (snapshot.Mount, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(m.Source, &st); err != nil {
+		return snapshot.Mount{}, &fs.PathError{Op: "stat", Path: m.Source, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return snapshot.Mount{}, fmt.Errorf("%s is no directory, which is all that changes can be kept from", m.Source)
+	}
+	upper, work := filepath.Join(dir, "upper"), filepath.Join(dir, "work")
+	err := errors.Join(os.Mkdir(upper, 0o700), os.Mkdir(work, 0o700),
+		os.Chown(upper, int(st.Uid), int(st.Gid)), os.Chmod(upper, fs.FileMode(st.Mode&0o777)))
+	return snapshot.Mount{Type: "overlay", Target: m.Target, Options: []string{
+		"lowerdir+=" + m.Source, "upperdir=" + upper, "workdir=" + work, "volatile",
+	}}, err
 }
 
 // or is what p points to, or otherwise.

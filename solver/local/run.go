@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"lamina/runner"
 	"lamina/snapshot"
@@ -94,13 +95,16 @@ func (w *Worker) run(ctx context.Context, t solver.Task, op solver.Run, out solv
 	p := &prepared{worker: w, driver: drv, spec: runner.Spec{
 		ID:   string(newID()),
 		Args: op.Args, Env: append(append([]string(nil), op.Env...), op.ProxyEnv...),
-		Dir: op.Dir, User: op.User,
+		Dir: op.Dir, OwnDir: true, User: op.User,
 		Hostname: op.Hostname, OwnHostname: true, Network: op.Network, Hosts: hostLines(op.Hosts),
 		Limits: w.Limits,
 	}}
 	defer func() { err = errors.Join(err, p.close()) }()
 	if p.spec.Network == "" {
 		p.spec.Network = hostNetwork
+	}
+	if op.Security == "insecure" {
+		p.spec.Insecure, p.spec.Ambient, p.spec.Devices = true, true, runner.BuildDevices()
 	}
 	if op.ShmSize != 0 {
 		p.spec.Limits.ShmSize = op.ShmSize
@@ -126,7 +130,7 @@ func (w *Worker) run(ctx context.Context, t solver.Task, op solver.Run, out solv
 	defer tx.Close()
 	p.spec.Root = tx.Mounts()
 	shown := redacting(out, p.secrets)
-	if err := errors.Join(execute(ctx, run, p.spec, shown), shown.flush()); err != nil {
+	if err := errors.Join(w.execute(ctx, run, p.spec, shown), shown.flush()); err != nil {
 		return nil, err
 	}
 	id := newID()
@@ -151,8 +155,21 @@ func keepKernel(targets []snapshot.Target) []snapshot.Target {
 // pipesDir is where the here-documents of a RUN are.
 const pipesDir = "/dev/pipes/"
 
-func execute(ctx context.Context, run runner.Runner, spec runner.Spec, out solver.Output) error {
-	proc, err := run.Start(ctx, spec, runner.IO{Stdout: out, Stderr: out})
+// TimeoutError reports a RUN that was ended because it took too long.
+type TimeoutError struct{ Limit time.Duration }
+
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("not finished after %v, the limit of a step", e.Limit)
+}
+
+// execute runs spec, whose input is an empty pipe, until it ends or takes too long.
+func (w *Worker) execute(ctx context.Context, run runner.Runner, spec runner.Spec, out solver.Output) error {
+	if w.StepTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, w.StepTimeout, &TimeoutError{w.StepTimeout})
+		defer cancel()
+	}
+	proc, err := run.Start(ctx, spec, runner.IO{Stdin: strings.NewReader(""), Stdout: out, Stderr: out})
 	if err != nil {
 		return err
 	}
