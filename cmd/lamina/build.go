@@ -53,12 +53,16 @@ type build struct {
 	engine  *engine.Engine
 	display *steps
 	plan    *frontend.Build
-	remarks remarks
+	// What is stated about the result, if it is asked for.
+	started    time.Time
+	dockerfile *input
+	bases      origins
+	remarks    remarks
 	travelling
 }
 
 func runBuild(ctx context.Context, e *env, req *request) (err error) {
-	b := &build{env: e, request: req}
+	b := &build{env: e, request: req, started: time.Now().UTC()}
 	if b.display, err = newSteps(e, req.opt.progress, req.opt.quiet, "Building"); err != nil {
 		return err
 	}
@@ -73,6 +77,7 @@ func runBuild(ctx context.Context, e *env, req *request) (err error) {
 		return err
 	}
 	defer in.Close()
+	b.dockerfile = in
 	defer b.tellWarnings(in)
 	defer b.display.Close()
 	if b.call != nil {
@@ -191,6 +196,7 @@ func (r *resolver) Resolve(ctx context.Context, ref string, p ocispec.Platform) 
 	if err != nil {
 		return frontend.Base{}, err
 	}
+	r.bases.add(found)
 	return frontend.Base{
 		Ref: found.Ref(), Digest: found.Image.Manifest.Digest,
 		Config: found.Image.Config, Layers: found.Image.Layers,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"maps"
 	"slices"
@@ -22,6 +23,7 @@ type made struct {
 	root   ocispec.Descriptor
 	id     digest.Digest
 	names  []imageName
+	more   map[string]json.RawMessage // for --metadata-file
 }
 
 // exportImages packs the images of all targets and puts them where out says.
@@ -30,8 +32,8 @@ func (b *build) exportImages(ctx context.Context, found results, out output) (im
 	st := b.display.transfers("exporting to " + what)
 	defer func() { st.end(err) }()
 	for i, target := range b.wanted() {
-		m := made{target: target, names: namesOf(out.names, target)}
-		if m.root, err = b.pack(ctx, found, out, i, st); err != nil {
+		m := made{target: target, names: namesOf(out.names, target), more: map[string]json.RawMessage{}}
+		if m.root, err = b.pack(ctx, found, out, i, &m, st); err != nil {
 			return nil, err
 		}
 		if m.id, err = b.imageID(ctx, m.root); err != nil {
@@ -69,8 +71,8 @@ func (b *build) exportImages(ctx context.Context, found results, out output) (im
 	return images, b.pushAll(ctx, out, images)
 }
 
-// pack writes the image of target number i, or the index of its images.
-func (b *build) pack(ctx context.Context, found results, out output, i int, st *step) (ocispec.Descriptor, error) {
+// pack writes the image m of target number i, or the index of its images.
+func (b *build) pack(ctx context.Context, found results, out output, i int, m *made, st *step) (ocispec.Descriptor, error) {
 	opt := b.packing(out)
 	opt.Index = b.indexed()
 	epoch := b.epochOf(out)
@@ -85,6 +87,9 @@ func (b *build) pack(ctx context.Context, found results, out output, i int, st *
 			err = b.squash(ctx, &img, 0)
 		case b.opt.squash:
 			err = b.squash(ctx, &img, b.baseLayers(t.Root))
+		}
+		if err == nil {
+			err = b.attest(&img, t, m)
 		}
 		if err != nil {
 			return ocispec.Descriptor{}, err
@@ -110,7 +115,7 @@ func (b *build) packing(out output) exporter.PackOptions {
 // indexed tells whether an image is an index whatever it consists of.
 func (b *build) indexed() bool {
 	forced, _ := strconv.ParseBool(b.lowering.BuildArgs["BUILDKIT_MULTI_PLATFORM"])
-	return forced || len(b.plan.Targets) > len(b.wanted())
+	return forced || b.attests.any() || len(b.plan.Targets) > len(b.wanted())
 }
 
 // keep makes an image part of the store, under its names. Layers of one that will be

@@ -24,6 +24,7 @@ type request struct {
 	locals   map[string]string
 	outputs  []output
 	removals []removal
+	attests  attests
 	caches   caches
 	// timestamp, if set, is the time of the image and of every file that was made.
 	timestamp *time.Time
@@ -72,6 +73,9 @@ func newRequest(e *env, o buildOptions, context string) (*request, error) {
 		return nil, fmt.Errorf("--timestamp=%s: %w", o.timestamp, err)
 	}
 	if r.caches, err = parseCaches(o.cacheOptions, r.lowering.BuildArgs); err != nil {
+		return nil, err
+	}
+	if r.attests, err = parseAttests(o.resultOptions); err != nil {
 		return nil, err
 	}
 	if err := r.checkResult(); err != nil {

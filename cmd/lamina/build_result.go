@@ -103,6 +103,9 @@ func (m made) metadata() map[string]any {
 		"containerimage.digest":     m.root.Digest,
 		"containerimage.descriptor": m.root,
 	}
+	for key, value := range m.more {
+		all[key] = value
+	}
 	if !exporter.IsIndex(m.root.MediaType) { // which has no configuration
 		all["containerimage.config.digest"] = m.id
 	}

@@ -42,13 +42,14 @@ var layers = map[string][]string{
 	"solver/local/gitsource": {"solver"},
 
 	// The command line, which wires everything.
-	"cmd/lamina":                   {"*"},
-	"cmd/lamina/internal/collect":  {"*"},
-	"cmd/lamina/internal/engine":   {"*"},
-	"cmd/lamina/internal/human":    nil,
-	"cmd/lamina/internal/policy":   nil,
-	"cmd/lamina/internal/progress": {"cmd/lamina/internal/human"},
-	"cmd/lamina/internal/sshagent": nil,
+	"cmd/lamina":                     {"*"},
+	"cmd/lamina/internal/collect":    {"*"},
+	"cmd/lamina/internal/engine":     {"*"},
+	"cmd/lamina/internal/human":      nil,
+	"cmd/lamina/internal/policy":     nil,
+	"cmd/lamina/internal/provenance": nil,
+	"cmd/lamina/internal/progress":   {"cmd/lamina/internal/human"},
+	"cmd/lamina/internal/sshagent":   nil,
 }
 
 // confined says which packages may import a module: what it does is nobody

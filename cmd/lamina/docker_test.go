@@ -37,7 +37,9 @@ func TestDockerLoad(t *testing.T) {
 			l.must(append(append([]string{"build"}, tc.args...), ".")...)
 			docker(t, "load", "-i", filepath.Join(l.dir, "x.tar"))
 			for name, label := range tc.want {
-				var found []struct{ Config struct{ Labels map[string]string } }
+				var found []struct {
+					Config struct{ Labels map[string]string }
+				}
 				if err := json.Unmarshal([]byte(docker(t, "inspect", name)), &found); err != nil {
 					t.Fatal(err)
 				}
