@@ -39,7 +39,10 @@ the cache.`,
 			if err != nil {
 				return &usageError{cmd, err}
 			}
-			return within(cmd.Context(), req.opt.timeout, func(ctx context.Context) error { return runBuild(ctx, e, req) })
+			if o.watch {
+				return watchBuild(cmd.Context(), e, req)
+			}
+			return runBuild(cmd.Context(), e, req)
 		},
 	}
 	o.register(cmd.Flags())
@@ -61,7 +64,12 @@ type build struct {
 	travelling
 }
 
-func runBuild(ctx context.Context, e *env, req *request) (err error) {
+// runBuild builds once, in no more than the time that --timeout gives it.
+func runBuild(ctx context.Context, e *env, req *request) error {
+	return within(ctx, req.opt.timeout, func(ctx context.Context) error { return buildOnce(ctx, e, req) })
+}
+
+func buildOnce(ctx context.Context, e *env, req *request) (err error) {
 	b := &build{env: e, request: req, started: time.Now().UTC()}
 	if b.display, err = newSteps(e, req.opt.progress, req.opt.quiet, "Building"); err != nil {
 		return err

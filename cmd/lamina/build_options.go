@@ -39,6 +39,7 @@ type sourceOptions struct {
 	platforms     []string
 	pull          pullPolicy
 	policy        string
+	watch         bool
 }
 
 func (o *sourceOptions) register(f *pflag.FlagSet) {
@@ -50,6 +51,7 @@ func (o *sourceOptions) register(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.platforms, "platform", nil, "Platforms to build for")
 	f.Var(&o.pull, "pull", "When to ask registries for base images (always, missing, never, newer); always if no value is given")
 	f.Lookup("pull").NoOptDefVal = string(engine.PullAlways)
+	f.BoolVar(&o.watch, "watch", false, "Build again whenever something that the build reads has changed")
 	f.StringVar(&o.policy, "policy", "", "Source policy: a JSON file of rules that allow, deny or replace images and URLs")
 }
 
