@@ -2,6 +2,7 @@ package solver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -32,6 +33,8 @@ type Record struct {
 	// Salt is set if the operation was executed although it was remembered; it
 	// tells Result.ID from that of the result before.
 	Salt string `json:"salt,omitempty"`
+	// Absent says that the layers of the result are not known, but only its identity.
+	Absent bool `json:"absent,omitempty"`
 }
 
 // RecordedInput is one input of a recorded operation.
@@ -111,28 +114,38 @@ type Records interface {
 // one whose layers are gone, were never there. What is only elsewhere is
 // remembered here.
 func (s *solve) lookup(ctx context.Context, k cache.Key) *Record {
-	if r := s.usable(ctx, s.opt.Index, k); r != nil {
+	if r, usable := s.recall(ctx, k); usable {
 		return r
-	}
-	for _, from := range s.opt.Imports {
-		if r := s.usable(ctx, from, k); r != nil {
-			remember(ctx, s.opt.Index, k, r)
-			return r
-		}
 	}
 	return nil
 }
 
-func (s *solve) usable(ctx context.Context, from Records, k cache.Key) *Record {
-	data, err := from.Get(ctx, k)
-	if err != nil {
-		return nil
+// recall is lookup, but returns a record that tells no more than an identity if
+// there is no usable one, and nil if there is none at all.
+func (s *solve) recall(ctx context.Context, k cache.Key) (told *Record, usable bool) {
+	for i := range len(s.opt.Imports) + 1 {
+		var from Records = s.opt.Index
+		if i > 0 {
+			from = s.opt.Imports[i-1]
+		}
+		data, err := from.Get(ctx, k)
+		if err != nil {
+			continue
+		}
+		r, err := DecodeRecord(data)
+		if err != nil {
+			continue
+		}
+		if r.Absent || !s.worker.Has(ctx, r.Result) {
+			told = cmp.Or(told, r)
+			continue
+		}
+		if i > 0 {
+			remember(ctx, s.opt.Index, k, r)
+		}
+		return r, true
 	}
-	r, err := DecodeRecord(data)
-	if err != nil || !s.worker.Has(ctx, r.Result) {
-		return nil
-	}
-	return r
+	return told, false
 }
 
 // remember stores r under k. That it cannot be stored is no reason to fail a

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"lamina/cache"
-	"lamina/snapshot"
 )
 
 var errVersion = errors.New("record of another version")
@@ -41,8 +40,9 @@ type Options struct {
 }
 
 // Solve computes the results of roots, in order, and of every node that they
-// need, each once; it touches no other. Nodes run as soon as their inputs are
-// there. For one node, once its inputs have results:
+// need, each once; it touches no other. What the cache has is needed, but not what
+// that was made from (see foresight). Nodes run as soon as their inputs are there.
+// For one node, once its inputs have results:
 //
 //  1. The key over the whole inputs is looked up. A hit touches nothing.
 //  2. On a miss, what the node reads of its inputs is identified, and the key
@@ -55,14 +55,16 @@ func Solve(ctx context.Context, g *Graph, roots []ID, w Worker, opt Options) ([]
 	if opt.Jobs > 0 {
 		s.slots = make(chan struct{}, opt.Jobs)
 	}
-	eg, ctx := errgroup.WithContext(ctx)
 	for _, id := range roots {
 		s.need(id)
 	}
-	for id, f := range s.futures {
-		eg.Go(func() error { return s.solve(ctx, id, f) })
+	if err := s.each(ctx, s.foresee); err != nil {
+		return nil, err
 	}
-	if err := eg.Wait(); err != nil {
+	for _, id := range roots {
+		s.want(id)
+	}
+	if err := s.each(ctx, s.solve); err != nil {
 		return nil, err
 	}
 	results := make([]Result, len(roots))
@@ -72,7 +74,8 @@ func Solve(ctx context.Context, g *Graph, roots []ID, w Worker, opt Options) ([]
 	return results, nil
 }
 
-// Solved is a node and its record, whose inputs are those of this node.
+// Solved is a node and its record, whose inputs are those of this node. The result of
+// one that was not needed may be Absent.
 type Solved struct {
 	Node   ID
 	Record *Record
@@ -88,42 +91,77 @@ type solve struct {
 	eventMu sync.Mutex
 }
 
-// future is a node's result, readable once done is closed.
+// future is a node's result, readable once done is closed, and the work on it.
 type future struct {
-	done   chan struct{}
-	result Result
+	run
+	foresight foresight
+	wanted    bool
+	done      chan struct{}
+	result    Result
 }
 
 func (s *solve) need(id ID) {
 	if s.futures[id] != nil {
 		return
 	}
-	s.futures[id] = &future{done: make(chan struct{})}
+	f := &future{run: run{solve: s, id: id, task: Task{Node: s.graph.Nodes[id]}}, done: make(chan struct{})}
+	f.foresight.done = make(chan struct{})
+	s.futures[id] = f
 	for _, in := range s.graph.Nodes[id].Inputs {
 		s.need(in)
 	}
 }
 
-// solve waits for the inputs of a node and finds its result.
-func (s *solve) solve(ctx context.Context, id ID, f *future) error {
-	n := s.graph.Nodes[id]
-	t := Task{Node: n, Inputs: make([]Result, len(n.Inputs))}
-	for i, in := range n.Inputs {
+// each calls do for every node at once, and waits.
+func (s *solve) each(ctx context.Context, do func(context.Context, *future) error) error {
+	eg, ctx := errgroup.WithContext(ctx)
+	for _, f := range s.futures {
+		eg.Go(func() error { return do(ctx, f) })
+	}
+	return eg.Wait()
+}
+
+// solve waits for the inputs of a node and finds its result, if it is wanted.
+func (s *solve) solve(ctx context.Context, f *future) error {
+	if !f.wanted {
+		return nil
+	}
+	if f.foresight.here {
+		f.result = f.foresight.result
+		close(f.done)
+		return nil
+	}
+	for i, in := range f.task.Node.Inputs {
 		select {
 		case <-s.futures[in].done:
-			t.Inputs[i] = s.futures[in].result
+			f.task.Inputs[i] = s.futures[in].result
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	r := &run{solve: s, id: id, task: t}
-	result, err := r.result(ctx)
+	result, err := f.solveNow(ctx)
 	if err != nil {
-		return r.failed(ctx, err)
+		return f.failed(ctx, err)
 	}
 	f.result = result
 	close(f.done)
 	return nil
+}
+
+// solveNow finds the result of a node whose inputs have theirs.
+func (f *future) solveNow(ctx context.Context) (Result, error) {
+	switch f.task.Node.Op.(type) {
+	case Merge:
+		return f.merge(), nil
+	case HTTP, Git:
+		return Result{}, f.foresight.err
+	}
+	for try := 1; ; try++ {
+		res, err := f.find(ctx, try == 1)
+		if !errors.Is(err, ErrChanged) || try == attempts {
+			return res, err
+		}
+	}
 }
 
 // run is the work on one node.
@@ -132,34 +170,6 @@ type run struct {
 	id      ID
 	task    Task
 	started bool
-}
-
-func (r *run) result(ctx context.Context) (Result, error) {
-	switch op := r.task.Node.Op.(type) {
-	case Image:
-		id := op.Digest
-		if id == "" {
-			id = KeyOf(op, nil)
-		}
-		return Result{ID: id, Layers: op.Layers}, nil
-	case Local, Inline:
-		return Result{ID: KeyOf(op, nil), Source: op}, nil
-	case Merge:
-		var layers []snapshot.Layer
-		for _, in := range r.task.Inputs {
-			layers = append(layers, in.Layers...)
-		}
-		return Result{ID: KeyOf(op, r.identities(nil)), Layers: layers}, nil
-	case HTTP, Git:
-		return r.fetch(ctx, op)
-	}
-	for range attempts - 1 {
-		res, err := r.find(ctx)
-		if !errors.Is(err, ErrChanged) {
-			return res, err
-		}
-	}
-	return r.find(ctx)
 }
 
 func (r *run) fetch(ctx context.Context, op Op) (Result, error) {
@@ -176,46 +186,50 @@ func (r *run) fetch(ctx context.Context, op Op) (Result, error) {
 	return res, err
 }
 
-// find is the two-step lookup of Solve's comment.
-func (r *run) find(ctx context.Context) (Result, error) {
-	whole, hasWhole := r.wholeKey()
-	if hasWhole && !r.task.Node.NoCache {
-		if rec := r.lookup(ctx, whole); rec != nil {
-			r.emit(Event{Status: Cached})
-			return r.solved(rec), nil
+// find is the two-step lookup of Solve's comment. What the node reads is identified
+// anew unless that was done for the foresight, which is good for the first time.
+func (f *future) find(ctx context.Context, first bool) (Result, error) {
+	whole, hasWhole := f.wholeKey()
+	if hasWhole && !f.task.Node.NoCache {
+		if rec := f.lookup(ctx, whole); rec != nil {
+			f.emit(Event{Status: Cached})
+			return f.solved(rec), nil
 		}
 	}
-	read, err := r.worker.Narrow(ctx, r.task)
-	if err != nil {
-		return Result{}, err
+	read := f.foresight.read
+	if !first || !f.foresight.narrowed {
+		var err error
+		if read, err = f.worker.Narrow(ctx, f.task); err != nil {
+			return Result{}, err
+		}
 	}
-	key := KeyOf(r.task.Node.Op, r.identities(read))
-	unlock, err := r.lock(ctx, key)
+	key := KeyOf(f.task.Node.Op, f.identities(read))
+	unlock, err := f.lock(ctx, key)
 	if err != nil {
 		return Result{}, err
 	}
 	defer unlock()
-	if !r.task.Node.NoCache {
+	if !f.task.Node.NoCache {
 		// Also when whole and key are the same: another process may have
 		// executed the node while we waited for the lock.
-		if rec := r.lookup(ctx, key); rec != nil {
+		if rec := f.lookup(ctx, key); rec != nil {
 			if hasWhole && whole != key {
-				remember(ctx, r.opt.Index, whole, rec)
+				remember(ctx, f.opt.Index, whole, rec)
 			}
-			r.emit(Event{Status: Cached})
-			return r.solved(rec), nil
+			f.emit(Event{Status: Cached})
+			return f.solved(rec), nil
 		}
 	}
-	rec, err := r.execute(ctx, key, read)
+	rec, err := f.execute(ctx, key, read)
 	if err != nil {
 		return Result{}, err
 	}
-	remember(ctx, r.opt.Index, key, rec)
+	remember(ctx, f.opt.Index, key, rec)
 	if hasWhole && whole != key {
-		remember(ctx, r.opt.Index, whole, rec)
+		remember(ctx, f.opt.Index, whole, rec)
 	}
-	r.emit(Event{Status: Done})
-	return r.solved(rec), nil
+	f.emit(Event{Status: Done})
+	return f.solved(rec), nil
 }
 
 // solved reports the record of the node, as it would be had the node been executed

@@ -534,11 +534,77 @@ func TestSolveImports(t *testing.T) {
 		if build(here, &memoryIndex{}); len(w.executed) != 4 {
 			t.Errorf("what was imported is not remembered: executed %q", w.executed[4:])
 		}
-		// One whose layers are gone is a miss here, too.
-		w.lost["make 1s-2"] = true
-		build(&memoryIndex{}, there)
-		if diff := cmp.Diff([]string{"make 1s", "forced"}, w.executed[4:]); diff != "" {
-			t.Error(diff)
+	})
+}
+
+// What the cache has is found although what it was made from is gone.
+func TestSolveForesees(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &fakeWorker{content: map[string]string{"context": "one", "stage": "out"}, lost: map[snapshot.ID]bool{}}
+		build := func(index cache.Index) (executed []string, solved map[string]*Record) {
+			var g Graph
+			tools := sleep(&g, scratch(&g), "tools", "1s")
+			src := copyFrom(&g, copyFrom(&g, scratch(&g), g.Add(Node{Op: Local{Name: "context"}}), "/src"), tools, "/tools")
+			end := copyFrom(&g, scratch(&g), sleep(&g, src, "make", "1s"), "/bin")
+			solved = map[string]*Record{}
+			var mu sync.Mutex
+			opt := Options{Index: index, Solved: func(s Solved) {
+				mu.Lock()
+				defer mu.Unlock()
+				label, _ := labelOf(g.Nodes[s.Node].Op)
+				solved[label] = s.Record
+			}}
+			n := len(w.executed)
+			if _, _, err := timed(t, &g, []ID{end}, w, opt); err != nil {
+				t.Fatal(err)
+			}
+			return w.executed[n:], solved
+		}
+		_, all := build(&memoryIndex{})
+		// with has the records of some steps, as they are or without their results.
+		with := func(absent []string, present ...string) *memoryIndex {
+			index := &memoryIndex{}
+			for _, label := range slices.Concat(absent, present) {
+				r := *all[label]
+				if slices.Contains(absent, label) {
+					r.Absent, r.Result.Layers = true, nil
+				}
+				narrow, whole := r.Keys()
+				remember(t.Context(), index, narrow, &r)
+				if whole != "" {
+					remember(t.Context(), index, whole, &r)
+				}
+			}
+			return index
+		}
+		none := []string{}
+		everything := []string{"copy /bin", "copy /src", "copy /tools", "make 1s", "tools 1s"}
+		for _, tc := range []struct {
+			name  string
+			index *memoryIndex
+			want  []string
+		}{
+			{"what a stage's COPY reads of another is known", with([]string{"copy /tools"}, "copy /bin"), none},
+			{"it is not", with(nil, "copy /bin"), []string{"copy /src", "copy /tools", "make 1s", "tools 1s"}},
+			{"an identity is no result", with([]string{"copy /bin", "copy /tools"}), everything},
+			{"only the last is missing", with(nil, "copy /src", "copy /tools", "make 1s"), []string{"copy /bin"}},
+		} {
+			got, _ := build(tc.index)
+			slices.Sort(got)
+			if diff := cmp.Diff(tc.want, append([]string{}, got...)); diff != "" {
+				t.Errorf("%s: %s", tc.name, diff)
+			}
+		}
+		// What was not needed is told of, so that the next cache can say it again.
+		_, again := build(with([]string{"copy /tools"}, "copy /bin"))
+		if r := again["copy /tools"]; len(again) != 2 || r == nil || !r.Absent || r.Identity() != all["copy /tools"].Result.ID {
+			t.Errorf("told of %v", again)
+		}
+		w.content["context"] = "two"
+		got, _ := build(with([]string{"copy /tools"}, "copy /bin"))
+		slices.Sort(got)
+		if diff := cmp.Diff([]string{"copy /src", "copy /tools", "make 1s", "tools 1s"}, got); diff != "" {
+			t.Errorf("after an edit: %s", diff)
 		}
 	})
 }

@@ -152,11 +152,11 @@ func (b *build) cachedSteps(all bool) []*solver.Record {
 	if all {
 		return b.travelling.used.All(b.plan.Graph)
 	}
-	var steps []*solver.Record
+	var roots []solver.ID
 	for _, t := range b.plan.Targets {
-		steps = append(steps, b.travelling.used.Chain(b.plan.Graph, t.Root)...)
+		roots = append(roots, t.Root)
 	}
-	return steps
+	return b.travelling.used.Own(b.plan.Graph, roots...)
 }
 
 // cachePacking says how a cache's layers are packed: unless it says so itself, as
@@ -183,7 +183,7 @@ func (b *build) carryCache(t frontend.Target, img *exporter.Output) error {
 	if !b.caches.inline() {
 		return nil
 	}
-	records, err := travel.Inline(b.travelling.used.Chain(b.plan.Graph, t.Root), img.Layers)
+	records, err := travel.Inline(b.travelling.used.Own(b.plan.Graph, t.Root), img.Layers)
 	if err != nil {
 		return err
 	}

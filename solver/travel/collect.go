@@ -35,38 +35,56 @@ func (c *Collector) Solved(s solver.Solved) {
 // All returns the records of all steps of g, intermediate stages included, in the
 // graph's order.
 func (c *Collector) All(g *solver.Graph) []*solver.Record {
+	return c.each(g, func(_ solver.ID, r *solver.Record) *solver.Record { return r })
+}
+
+// Own returns the records of the steps whose layers roots are made of, in the graph's
+// order; of the other steps, such as those of stages that files were copied from,
+// what it takes to find the former: identities that do not follow from what went in.
+func (c *Collector) Own(g *solver.Graph, roots ...solver.ID) []*solver.Record {
+	below := map[solver.ID]bool{}
+	for _, root := range roots {
+		chain(g, root, below)
+	}
+	return c.each(g, func(id solver.ID, r *solver.Record) *solver.Record {
+		narrow, whole := r.Keys()
+		switch {
+		case below[id]:
+			return r
+		case whole == "" || narrow == whole && r.Salt == "":
+			return nil
+		}
+		identity := *r
+		identity.Absent, identity.Result.Layers = true, nil
+		return &identity
+	})
+}
+
+// each calls choose for each record, in order, and returns what it returns.
+func (c *Collector) each(g *solver.Graph, choose func(solver.ID, *solver.Record) *solver.Record) []*solver.Record {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var all []*solver.Record
 	for id := range g.Nodes {
 		if r := c.records[solver.ID(id)]; r != nil {
-			all = append(all, r)
+			if r = choose(solver.ID(id), r); r != nil {
+				all = append(all, r)
+			}
 		}
 	}
 	return all
 }
 
-// Chain returns the records of the steps whose layers root is made of, in the
-// graph's order.
-func (c *Collector) Chain(g *solver.Graph, root solver.ID) []*solver.Record {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var chain []*solver.Record
-	var visit func(id solver.ID)
-	visit = func(id solver.ID) {
-		below := g.Nodes[id].Inputs
-		if _, stacked := g.Nodes[id].Op.(solver.Merge); !stacked && len(below) > 0 {
-			below = below[:1]
-		}
-		for _, in := range below {
-			visit(in)
-		}
-		if r := c.records[id]; r != nil {
-			chain = append(chain, r)
-		}
+// chain marks the nodes whose layers id is made of.
+func chain(g *solver.Graph, id solver.ID, below map[solver.ID]bool) {
+	below[id] = true
+	inputs := g.Nodes[id].Inputs
+	if _, stacked := g.Nodes[id].Op.(solver.Merge); !stacked && len(inputs) > 0 {
+		inputs = inputs[:1]
 	}
-	visit(root)
-	return chain
+	for _, in := range inputs {
+		chain(g, in, below)
+	}
 }
 
 // Bases are the layers of g's base images, by the digests of their blobs.
@@ -101,7 +119,7 @@ func Pack(ctx context.Context, records []*solver.Record, bases map[digest.Digest
 	for _, r := range records {
 		mine := packed[:len(r.Result.Layers)]
 		packed = packed[len(mine):]
-		if !r.Exact() || len(mine) == 0 {
+		if !r.Exact() || len(mine) == 0 && !r.Absent {
 			continue
 		}
 		own := *r

@@ -59,7 +59,8 @@ type documentStep struct {
 	Inputs []documentInput `json:"inputs"`
 	Salt   string          `json:"salt,omitempty"`
 	// Layers are those of the result, lowest first, by their position in the
-	// document or, of a cache in an image, in the image.
+	// document or, of a cache in an image, in the image. A step without any tells its
+	// result's identity alone, which those that stand on it are found by.
 	Layers []int `json:"layers,omitempty"`
 
 	Name    string        `json:"name,omitempty"`
@@ -208,6 +209,7 @@ func (s documentStep) decode(layers []*snapshot.Layer) (*solver.Record, error) {
 	}
 	r := solver.NewRecord(s.Kind, s.Op)
 	r.Salt, r.Name, r.Pos, r.Created, r.Took = s.Salt, s.Name, s.Pos, s.Created, s.Took
+	r.Absent = len(s.Layers) == 0
 	for _, in := range s.Inputs {
 		r.Inputs = append(r.Inputs, solver.RecordedInput{Name: in.Name, ID: in.ID, Read: solver.Identity{Digest: in.Read}})
 	}
@@ -228,7 +230,7 @@ func (s documentStep) check() error {
 	if len(s.Op) == 0 || s.Op[0] != '{' || len(s.Op) > maxOp || len(s.Kind) > maxText || len(s.Name) > maxText || len(s.Salt) > maxText {
 		return errors.New("no operation, or too long a text")
 	}
-	if len(s.Inputs) == 0 || len(s.Inputs) > maxInputs || len(s.Layers) == 0 || len(s.Layers) > maxStack {
+	if len(s.Inputs) == 0 || len(s.Inputs) > maxInputs || len(s.Layers) > maxStack {
 		return errors.New("a number of inputs or layers that no step has")
 	}
 	if s.Created.After(time.Now().Add(usedAfter)) {

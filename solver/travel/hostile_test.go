@@ -31,7 +31,6 @@ func TestReadLeavesOutNonsense(t *testing.T) {
 		"an input without name":   func(s *documentStep, _ *documentLayer) { s.Inputs[0].ID = "" },
 		"an input that is none":   func(s *documentStep, _ *documentLayer) { s.Inputs[0].ID = "../../etc/passwd" },
 		"files that are none":     func(s *documentStep, _ *documentLayer) { s.Inputs[0].Read = "sha256:short" },
-		"no layers":               func(s *documentStep, _ *documentLayer) { s.Layers = nil },
 		"a layer too many":        func(s *documentStep, _ *documentLayer) { s.Layers = []int{0, 99} },
 		"a layer below the first": func(s *documentStep, _ *documentLayer) { s.Layers = []int{-1} },
 		"many layers":             func(s *documentStep, _ *documentLayer) { s.Layers = make([]int, maxStack+1) },

@@ -14,7 +14,7 @@ import (
 
 // Inline returns what an image's configuration has to have, as its member
 // [ConfigMember], to be a cache of the steps that made it: those whose layers are
-// all among the image's. It depends on nothing but what went into these steps, so
+// all among the image's, and identities (see [Collector.Own]). It depends on nothing but what went into these steps, so
 // the same image is the same to the bit wherever it is made.
 func Inline(steps []*solver.Record, image []snapshot.Layer) (json.RawMessage, error) {
 	doc := document{Version: documentVersion, Steps: []documentStep{}}
@@ -22,7 +22,7 @@ func Inline(steps []*solver.Record, image []snapshot.Layer) (json.RawMessage, er
 	for _, r := range steps {
 		at := positions(r.Result.Layers, image)
 		narrow, _ := r.Keys()
-		if at == nil || seen[narrow] || !r.Exact() {
+		if at == nil && !r.Absent || seen[narrow] || !r.Exact() {
 			continue
 		}
 		seen[narrow] = true

@@ -48,11 +48,19 @@ func (c *Cache) layersOf(s *step, kept *Cache) []ocispec.Descriptor {
 func (c *Cache) has(own *Cache) bool {
 	for id, s := range own.steps {
 		there := c.steps[id]
-		if there == nil || s.supersedes(there) && s.record.Created.After(there.record.Created) || s.used.Sub(there.used) > usedAfter {
+		if there == nil || s.betters(there) || s.used.Sub(there.used) > usedAfter {
 			return false
 		}
 	}
 	return true
+}
+
+// betters tells whether s is worth writing where t is.
+func (s *step) betters(t *step) bool {
+	if s.record.Absent != t.record.Absent {
+		return t.record.Absent
+	}
+	return s.record.Created.After(t.record.Created)
 }
 
 // layers lists what is held, in a fixed order.

@@ -129,8 +129,12 @@ func (c *Cache) add(s *step) {
 	}
 }
 
-// supersedes orders steps of the same key in the same way everywhere.
+// supersedes orders steps of the same key in the same way everywhere. One with a
+// result is better than one that only tells its identity.
 func (s *step) supersedes(t *step) bool {
+	if s.record.Absent != t.record.Absent {
+		return t.record.Absent
+	}
 	if d := s.record.Created.Compare(t.record.Created); d != 0 {
 		return d > 0
 	}

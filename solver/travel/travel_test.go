@@ -463,3 +463,66 @@ func TestLayout(t *testing.T) {
 		t.Errorf("no such tag: %v", err)
 	}
 }
+
+// A cache of the result's own steps tells of others what it takes to find these.
+func TestOwn(t *testing.T) {
+	f := newFixture(t)
+	var g solver.Graph
+	image := g.Add(solver.Node{Op: solver.Image{}})
+	add := func(inputs ...solver.ID) solver.ID {
+		return g.Add(solver.Node{Op: solver.Run{Args: []string{fmt.Sprint(len(g.Nodes))}}, Inputs: inputs})
+	}
+	plain, narrowed, forced := add(image), add(image), add(image)
+	linked := g.Add(solver.Node{Op: solver.Copy{Dest: "/linked"}, Inputs: []solver.ID{image}})
+	root := g.Add(solver.Node{Op: solver.Merge{}, Inputs: []solver.ID{add(image), linked}})
+	var c Collector
+	for id := range g.Nodes {
+		name := fmt.Sprint(id)
+		r := f.run(name, digest.FromString("image"))
+		r.Name = name
+		switch solver.ID(id) {
+		case image, root:
+			continue
+		case narrowed:
+			r.Inputs[0].Read.Digest = digest.FromString("a part")
+		case forced:
+			r.Salt = "salt"
+		}
+		c.Solved(solver.Solved{Node: solver.ID(id), Record: r})
+	}
+	describe := func(records []*solver.Record) (all []string) {
+		for _, r := range records {
+			all = append(all, fmt.Sprintf("%s %v %d", r.Name, r.Absent, len(r.Result.Layers)))
+		}
+		return all
+	}
+	own := c.Own(&g, root)
+	want := []string{
+		fmt.Sprintf("%d true 0", narrowed), fmt.Sprintf("%d true 0", forced),
+		fmt.Sprintf("%d false 1", linked), fmt.Sprintf("%d false 1", linked+1),
+	}
+	if diff := cmp.Diff(want, describe(own)); diff != "" {
+		t.Errorf("without %d: %s", plain, diff)
+	}
+	if n := len(c.All(&g)); n != 5 {
+		t.Errorf("%d in all", n)
+	}
+	repo := cachetest.NewMemory()
+	f.write(repo, "cache", f.pack(own...))
+	got := f.read(repo, "cache")
+	for _, r := range own {
+		narrow, _ := r.Keys()
+		if there := f.found(got, narrow); there == nil || there.Absent != r.Absent || there.Result.ID != r.Identity() {
+			t.Errorf("%s: %+v", r.Name, there)
+		}
+	}
+	// A result is worth more than an identity, in whatever order they are merged.
+	f.write(repo, "cache", f.pack(c.All(&g)...))
+	if r := f.write(repo, "cache", f.pack(own...)); r.Written {
+		t.Error("an identity replaces a result")
+	}
+	narrow, _ := own[0].Keys()
+	if there := f.found(f.read(repo, "cache"), narrow); there == nil || there.Absent {
+		t.Errorf("found %+v", there)
+	}
+}
