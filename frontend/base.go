@@ -132,7 +132,7 @@ func (s *stage) baseNode() solver.ID {
 	}
 	n := solver.Node{Op: solver.Image{Digest: s.found.Digest, Layers: s.found.Layers}, Pos: s.pos}
 	if s.given != nil { // which has no number
-		n.Name = "[context " + familiarName(s.ref) + "] FROM " + ref
+		n.Name = "[context " + s.contextName() + "] FROM " + ref
 	} else {
 		n.Name = s.title("FROM "+ref, nil)
 	}

@@ -81,20 +81,25 @@ func (s *stage) instead() *Context {
 	return s.l.named(s.name, p)
 }
 
+// contextName is the name that the context has which s is from.
+func (s *stage) contextName() string {
+	if s.replaced {
+		return familiarName(s.name)
+	}
+	return familiarName(s.ref)
+}
+
 // contextNode adds the node that has the files of the context that s is from.
 func (s *stage) contextNode() solver.ID {
-	g, name := s.l.graph, s.ref
-	if s.name != "" && s.replaced {
-		name = s.name
-	}
-	label := fmt.Sprintf("[context %s] ", familiarName(name))
+	g, name := s.l.graph, s.contextName()
+	label := "[context " + name + "] "
 	switch op := s.given.Op.(type) {
 	case solver.Local:
 		s.files = g.Add(solver.Node{Op: op, Name: label + "load from client", Pos: s.pos})
 		return g.Add(solver.Node{
 			Op:     solver.Copy{Sources: []solver.CopySource{{Paths: []string{"."}, ResetOwner: true}}, Dest: "/"},
 			Inputs: []solver.ID{s.nothing(), s.files},
-			Name:   "local source for " + familiarName(name),
+			Name:   "local source for " + name,
 			Pos:    s.pos,
 		})
 	case solver.Git:

@@ -154,6 +154,15 @@ func (c *testcase) option(t *testing.T, line string) {
 			o.BuildArgs = map[string]string{}
 		}
 		o.BuildArgs[left] = right
+	case "context": // NAME=image REF, NAME=local, NAME=git URL or NAME=http URL
+		if o.Contexts == nil {
+			o.Contexts = map[string]Context{}
+		}
+		name, err := ContextName(left)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Contexts[name] = testContext(t, name, right)
 	case "label":
 		if o.Labels == nil {
 			o.Labels = map[string]string{}
@@ -184,6 +193,26 @@ func (c *testcase) option(t *testing.T, line string) {
 	default:
 		t.Fatalf("unknown option %q", line)
 	}
+}
+
+func testContext(t *testing.T, name, value string) Context {
+	kind, value, _ := strings.Cut(value, " ")
+	switch kind {
+	case "image":
+		return Context{Image: value}
+	case "local":
+		return Context{Op: solver.Local{Name: "context " + name}}
+	case "git":
+		ref, _, err := ParseGit(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Context{Op: ref.Git}
+	case "http":
+		return Context{Op: solver.HTTP{URL: value, Name: "context"}}
+	}
+	t.Fatalf("unknown kind of context %q", kind)
+	return Context{}
 }
 
 func number(t *testing.T, s string) int64 {

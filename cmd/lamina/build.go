@@ -189,17 +189,17 @@ func (b *build) failed(err error, source []byte) error {
 type resolver struct{ *build }
 
 func (r *resolver) Resolve(ctx context.Context, ref string, p ocispec.Platform) (frontend.Base, error) {
-	policy := cmp.Or(engine.Policy(r.opt.pull), engine.PullMissing)
-	ref, err := r.policedImage(ref)
-	if err != nil {
-		return frontend.Base{}, err
-	}
-	step := r.display.begin("[internal] load metadata for " + ref)
 	find := r.engine.Resolve
 	if engine.IsLayout(ref) {
 		find = r.engine.ResolveLayout
+	} else {
+		var err error
+		if ref, err = r.policedImage(ref); err != nil {
+			return frontend.Base{}, err
+		}
 	}
-	found, err := find(ctx, ref, p, policy, r.display.warn)
+	step := r.display.begin("[internal] load metadata for " + ref)
+	found, err := find(ctx, ref, p, cmp.Or(engine.Policy(r.opt.pull), engine.PullMissing), r.display.warn)
 	step.end(err)
 	if err != nil {
 		return frontend.Base{}, err

@@ -77,6 +77,11 @@ func (b *build) fromGit(ctx context.Context, in *input, ref frontend.GitRef) (er
 func (b *build) fetch(ctx context.Context, what string, op solver.Op) (tree snapshot.Tree, err error) {
 	st := b.display.begin("[internal] " + what)
 	defer func() { st.end(err) }()
+	g := &solver.Graph{Nodes: []solver.Node{{Op: op, Name: what}}}
+	if err := b.police(g); err != nil {
+		return nil, err
+	}
+	op = g.Nodes[0].Op
 	worker := b.engine.Worker(local.Config{Secret: b.secret, SSH: b.ssh})
 	found, err := worker.Fetch(ctx, op, fetching{st})
 	if err != nil {

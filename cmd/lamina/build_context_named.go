@@ -36,7 +36,10 @@ func parseContexts(flags []string) (contexts map[string]frontend.Context, locals
 			return nil, nil, fmt.Errorf("--build-context %s: %w", name, err)
 		}
 		if dir != "" {
-			local := "context " + key
+			local := key
+			if oneOf(key, contextName, "dockerfile") { // as docker calls them, for source policies
+				local = "_" + key
+			}
 			c.Op, locals[local] = solver.Local{Name: local}, dir
 		}
 		contexts[key] = c

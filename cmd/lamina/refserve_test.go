@@ -85,26 +85,28 @@ func (c *refCase) serve(dir, url string) (http.Handler, error) {
 		}
 	}
 	mux.Handle("/dumb/", http.StripPrefix("/dumb/", http.FileServer(http.Dir(dir))))
-	git, err := exec.LookPath("git")
-	if err != nil {
-		return mux, nil // the case has no repositories
-	}
-	backend := func(root string) http.Handler {
-		return &cgi.Handler{
-			Path: git, Args: []string{"http-backend"}, Root: root,
-			Env: []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"},
-		}
-	}
-	mux.Handle("/git/", backend("/git"))
+	mux.Handle("/git/", gitBackend("/git", dir))
 	mux.HandleFunc("/private/", func(w http.ResponseWriter, r *http.Request) {
 		if user, password, _ := r.BasicAuth(); user != "x-access-token" || password != "secret" {
 			w.Header().Set("WWW-Authenticate", `Basic realm="private"`)
 			http.Error(w, "who are you?", http.StatusUnauthorized)
 			return
 		}
-		backend("/private").ServeHTTP(w, r)
+		gitBackend("/private", dir).ServeHTTP(w, r)
 	})
 	return mux, nil
+}
+
+// gitBackend serves the repositories in dir below the path root.
+func gitBackend(root, dir string) http.Handler {
+	git, err := exec.LookPath("git")
+	if err != nil {
+		return http.NotFoundHandler()
+	}
+	return &cgi.Handler{
+		Path: git, Args: []string{"http-backend"}, Root: root,
+		Env: []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"},
+	}
 }
 
 func (c *refCase) makeRepository(name string, f txtar.File, url string) error {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +26,8 @@ func TestMain(m *testing.M) {
 //	$REGISTRY     is a registry of the script's own
 //	$BUSYBOX      is a static busybox, if this machine has one
 //	mkimage       makes an image, see makeImage
+//	serve DIR     makes $HTTP a server of the files in DIR; the Git repositories
+//	              there are at $HTTP/git/
 //
 // and [root], [userns] and [overlay] tell what this machine lets us do; [run], that
 // RUN works and there is a busybox to run.
@@ -32,7 +36,7 @@ func TestScripts(t *testing.T) {
 		Dir:                "../../testdata/script",
 		RequireUniqueNames: true,
 		Condition:          condition,
-		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"mkimage": makeImage},
+		Cmds:               map[string]func(*testscript.TestScript, bool, []string){"mkimage": makeImage, "serve": serveFiles},
 		Setup: func(e *testscript.Env) error {
 			reg := registrytest.Start()
 			e.Defer(reg.Close)
@@ -66,4 +70,18 @@ func condition(name string) (bool, error) {
 		return os.Geteuid() == 0 && overlay.Supported(dir) == nil, nil
 	}
 	return false, os.ErrInvalid
+}
+
+// serveFiles is the command "serve DIR".
+func serveFiles(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: serve DIR")
+	}
+	dir := ts.MkAbs(args[0])
+	mux := http.NewServeMux()
+	mux.Handle("/", http.FileServer(http.Dir(dir)))
+	mux.Handle("/git/", gitBackend("/git", dir))
+	server := httptest.NewServer(mux)
+	ts.Defer(server.Close)
+	ts.Setenv("HTTP", server.URL)
 }
