@@ -62,6 +62,9 @@ func newWatcher(e *env, req *request) (*watcher, error) {
 	for _, out := range req.outputs {
 		written = append(written, out.dest)
 	}
+	for _, to := range req.caches.to {
+		written = append(written, to.Dir)
+	}
 	for _, name := range written {
 		if name == "" || name == "-" {
 			continue

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -34,6 +35,8 @@ type Server struct {
 
 	mu       sync.Mutex
 	requests []string
+	received int64
+	sent     int64
 	faults   []*injection
 	blobs    map[string]bool // "repository@digest"
 	login    login
@@ -120,11 +123,18 @@ func (s *Server) Requests(match string) []string {
 	return found
 }
 
-// Forget makes the server forget the requests so far.
+// Traffic returns how many bytes of bodies were received and sent so far.
+func (s *Server) Traffic() (received, sent int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.received, s.sent
+}
+
+// Forget makes the server forget the requests and the traffic so far.
 func (s *Server) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.requests = nil
+	s.requests, s.received, s.sent = nil, 0, 0
 }
 
 func matches(request, match string) bool {
@@ -143,8 +153,45 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		next = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fault(w, r, sound) })
 	}
 	s.mu.Unlock()
-	next.ServeHTTP(w, r)
+	body := &countingBody{ReadCloser: r.Body}
+	r.Body = body
+	counted := &countingWriter{ResponseWriter: w}
+	defer func() { // also of a connection that breaks
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.received += body.n.Load()
+		s.sent += counted.n
+	}()
+	next.ServeHTTP(counted, r)
 }
+
+// countingBody counts what is read of a request's body. net/http may read the rest
+// of it after the answer.
+type countingBody struct {
+	io.ReadCloser
+	n atomic.Int64
+}
+
+func (b *countingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	return n, err
+}
+
+// countingWriter counts what is written of an answer's body.
+type countingWriter struct {
+	http.ResponseWriter
+	n int64
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.n += int64(n)
+	return n, err
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // answer is what a healthy registry does.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
