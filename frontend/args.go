@@ -85,8 +85,13 @@ func (l *lowering) settleEpoch(args []instructions.ArgCommand) {
 	if !given {
 		value, _ = l.globals.Get(epochArg)
 	}
-	switch value {
-	case "", "context": // a local directory has no time of its own: as if it were unset
+	if value == "context" {
+		value = ""
+		if t := l.opt.ContextTime; t != nil {
+			value = strconv.FormatInt(*t, 10)
+		}
+	}
+	if value == "" {
 		l.setEpoch("")
 		return
 	}

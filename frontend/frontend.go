@@ -85,6 +85,9 @@ type Options struct {
 
 	// Epoch is SOURCE_DATE_EPOCH in Unix seconds, unless BuildArgs has it.
 	Epoch *int64
+	// ContextTime, in Unix seconds, is what SOURCE_DATE_EPOCH=context stands for. It
+	// is nil if the context is from no particular time, as a directory is.
+	ContextTime *int64
 }
 
 // Allow lists powers that a RUN has only if whoever builds grants them.

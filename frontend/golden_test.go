@@ -190,6 +190,9 @@ func (c *testcase) option(t *testing.T, line string) {
 	case "epoch":
 		n := number(t, value)
 		o.Epoch = &n
+	case "context-time":
+		n := number(t, value)
+		o.ContextTime = &n
 	default:
 		t.Fatalf("unknown option %q", line)
 	}

@@ -111,6 +111,9 @@ func buildOnce(ctx context.Context, e *env, req *request) (err error) {
 // solve lowers the Dockerfile and computes what it asks for: the result of every
 // node that stands behind an image's history.
 func (b *build) solve(ctx context.Context, in *input) (results, error) {
+	if err := b.dateContext(in); err != nil {
+		return nil, err
+	}
 	file, err := frontend.Parse(in.name, in.source)
 	if err != nil {
 		return nil, err

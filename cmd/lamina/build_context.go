@@ -68,7 +68,7 @@ func (b *build) fromGit(ctx context.Context, in *input, ref frontend.GitRef) (er
 	src.KeepGitDir = keep || ref.KeepDir != nil && *ref.KeepDir
 	// Who wants the same image each time wants the same files.
 	src.CommitTime = src.CommitTime || b.lowering.BuildArgs["SOURCE_DATE_EPOCH"] != ""
-	in.remote = true
+	in.remote, in.dated = true, src.CommitTime
 	in.tree, err = b.fetch(ctx, "load git source "+shown(src.Remote), src)
 	return err
 }
@@ -122,11 +122,16 @@ func (b *build) fromURL(ctx context.Context, in *input, url string) error {
 	if err != nil {
 		return err
 	}
+	e, err := tree.Lstat(name)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", url, err)
+	}
 	f, err := tree.Open(name)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", url, err)
 	}
 	defer f.Close()
+	in.modified, in.dated = e.ModTime, e.ModTime.Unix() > 0
 	r := bufio.NewReaderSize(f, archiveHead)
 	in.remote = true
 	if isArchive(r) {

@@ -48,7 +48,7 @@ func (b *build) fromArchive(ctx context.Context, in *input, r io.Reader, name st
 	if err := layertar.Apply(ctx, draft, plain); err != nil {
 		return fmt.Errorf("read the context from %s: %w", name, err)
 	}
-	in.tree, in.remote = draft, true
+	in.tree, in.remote, in.dated = draft, true, true
 	b.lowering.ContextOwners = true
 	return nil
 }

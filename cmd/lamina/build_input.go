@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"lamina/snapshot"
 	"lamina/snapshot/fileset"
@@ -24,8 +25,12 @@ type input struct {
 	named  map[string]snapshot.Tree // directories that are named contexts
 	// remote tells that the context is no directory of this machine: --file is
 	// relative to it, and no ignore file counts.
-	remote  bool
-	closers []func() error
+	remote bool
+	// dated tells that the context is from some time: modified or, if that is zero
+	// or 1970, its youngest file's.
+	dated    bool
+	modified time.Time
+	closers  []func() error
 }
 
 func (in *input) Close() {
