@@ -1,7 +1,6 @@
 package frontend
 
 import (
-	"fmt"
 	"path"
 	"runtime"
 	"slices"
@@ -10,38 +9,51 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// platformPart is a component of a platform; an operating system may have a
-// version, "windows(10.0.17763)".
-var platformPart = pattern(`^([A-Za-z0-9_.-]+)(?:\(([A-Za-z0-9_.-]*)\))?$`)
+// The components of a platform. An operating system may have a version,
+// "windows(10.0.17763)".
+var (
+	platformOS   = pattern(`^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)\))?$`)
+	platformPart = pattern(`^[A-Za-z0-9_.-]+$`)
+)
+
+// operatingSystems and architectures are what a platform of a single word can be.
+func operatingSystems() []string {
+	return []string{"aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux", "nacl",
+		"netbsd", "openbsd", "plan9", "solaris", "windows", "zos"}
+}
+
+func architectures() []string {
+	return []string{"386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "ppc64", "ppc64le", "loong64", "mips",
+		"mipsle", "mips64", "mips64le", "mips64p32", "mips64p32le", "ppc", "riscv", "riscv64", "s390", "s390x", "sparc",
+		"sparc64", "wasm"}
+}
 
 // ParsePlatform reads "linux/arm64", "linux/arm/v7", "arm64" or "linux" and
 // returns it in its canonical form. What is missing is this machine's.
 func ParsePlatform(s string) (ocispec.Platform, error) {
-	parts := strings.Split(s, "/")
-	var version string
-	for i, part := range parts {
-		m := platformPart().FindStringSubmatch(part)
-		if m == nil || i > 2 || i > 0 && m[2] != "" {
-			return ocispec.Platform{}, fmt.Errorf("%q is not a platform such as linux/amd64 or linux/arm/v7", s)
-		}
-		if i == 0 {
-			parts[0], version = strings.ToLower(m[1]), m[2]
-		}
+	first, rest, _ := strings.Cut(s, "/")
+	parts := strings.Split(rest, "/")
+	m := platformOS().FindStringSubmatch(first)
+	bad := func(part string) bool { return !platformPart().MatchString(part) }
+	if m == nil || len(parts) > 2 || strings.Contains(s, "/") && slices.ContainsFunc(parts, bad) {
+		return ocispec.Platform{}, wrong("write it as os/architecture[/variant]",
+			"%q is not a platform such as linux/amd64 or linux/arm/v7", s)
 	}
-	if len(parts) > 1 {
-		p := ocispec.Platform{OS: parts[0], OSVersion: version, Architecture: parts[1]}
-		if len(parts) > 2 {
-			p.Variant = parts[2]
-		}
+	p := NormalizePlatform(ocispec.Platform{OS: m[1], OSVersion: m[2], Architecture: parts[0]})
+	switch {
+	case len(parts) == 2:
+		p.Architecture, p.Variant = parts[0], parts[1]
+		return NormalizePlatform(p), nil
+	case strings.Contains(s, "/"):
+		return p, nil
+	case slices.Contains(operatingSystems(), p.OS):
+		p.Architecture = runtime.GOARCH
 		return NormalizePlatform(p), nil
 	}
-	if slices.Contains([]string{"linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris"}, parts[0]) {
-		return NormalizePlatform(ocispec.Platform{OS: parts[0], OSVersion: version, Architecture: runtime.GOARCH}), nil
-	}
-	p := NormalizePlatform(ocispec.Platform{OS: runtime.GOOS, Architecture: parts[0]})
-	if !slices.Contains([]string{"386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le",
-		"ppc64", "ppc64le", "riscv64", "s390x", "wasm"}, p.Architecture) {
-		return ocispec.Platform{}, fmt.Errorf("%q is neither an operating system nor an architecture", s)
+	p = NormalizePlatform(ocispec.Platform{OS: runtime.GOOS, Architecture: s})
+	if !slices.Contains(architectures(), p.Architecture) {
+		known := slices.Concat(operatingSystems(), architectures())
+		return ocispec.Platform{}, wrong(didYouMean(s, known, false), "%q is neither an operating system nor an architecture", s)
 	}
 	return p, nil
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strconv"
 
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -50,6 +51,25 @@ func (o Options) platforms() []*ocispec.Platform {
 	return all
 }
 
+// checkMultiPlatform looks at the argument that asks for an index of images, or
+// for none.
+func (o Options) checkMultiPlatform() error {
+	const name = "BUILDKIT_MULTI_PLATFORM"
+	value := o.BuildArgs[name]
+	if value == "" {
+		return nil
+	}
+	index, err := strconv.ParseBool(value)
+	if err != nil {
+		return wrong("set it to true or false", "invalid %s: %s", name, value)
+	}
+	if !index && len(o.Platforms) > 1 {
+		return wrong("leave it out, or name one platform", "%s=%s, but there are %d platforms to build for",
+			name, value, len(o.Platforms))
+	}
+	return nil
+}
+
 // work is what all targets and platforms of one Lower share.
 type work struct {
 	file     *File
@@ -75,6 +95,9 @@ func (w *work) prepare() error {
 		if err := acceptSyntax(syntax); err != nil {
 			return err
 		}
+	}
+	if err := w.opt.checkMultiPlatform(); err != nil {
+		return err
 	}
 	return w.configureChecks()
 }

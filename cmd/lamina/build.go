@@ -201,8 +201,14 @@ func (r *resolver) Resolve(ctx context.Context, ref string, p ocispec.Platform) 
 			return frontend.Base{}, err
 		}
 	}
+	policy := cmp.Or(engine.Policy(r.opt.pull), engine.PullMissing)
 	step := r.display.begin("[internal] load metadata for " + ref)
-	found, err := find(ctx, ref, p, cmp.Or(engine.Policy(r.opt.pull), engine.PullMissing), r.display.warn)
+	found, err := find(ctx, ref, p, policy, r.display.warn)
+	if err != nil {
+		if other := r.otherPlatform(ctx, ref, policy); other != nil {
+			found, err = other, nil
+		}
+	}
 	step.end(err)
 	if err != nil {
 		return frontend.Base{}, err
@@ -212,6 +218,20 @@ func (r *resolver) Resolve(ctx context.Context, ref string, p ocispec.Platform) 
 		Ref: found.Ref(), Digest: found.Image.Manifest.Digest,
 		Config: found.Image.Config, Layers: found.Image.Layers,
 	}, nil
+}
+
+// otherPlatform is the image in the store that ref names, if it is for one
+// platform, whichever that is. A base that only exists for another platform is
+// better than none: what is copied from it may do, and the frontend warns.
+func (r *resolver) otherPlatform(ctx context.Context, ref string, policy engine.Policy) *engine.Resolved {
+	if policy == engine.PullAlways || engine.IsLayout(ref) {
+		return nil
+	}
+	found, err := r.engine.Resolve(ctx, ref, ocispec.Platform{}, engine.PullNever, r.display.warn)
+	if err != nil || found.Root.Digest != found.Image.Manifest.Digest {
+		return nil
+	}
+	return found
 }
 
 // epochTime is the time that an epoch stands for, if any.

@@ -88,7 +88,7 @@ func (r *reference) base(t *testing.T, name string) {
 	if out, err := r.build(t, c, "", "-t", name, "-o", "type=image", "-o", "type=oci,dest="+archive); err != nil {
 		t.Fatalf("base %s: %v\n%s", name, err, out)
 	}
-	r.bases = append([]dockerspec.DockerOCIImage{readRefArchive(t, archive, nil).config}, r.bases...)
+	r.bases = append([]dockerspec.DockerOCIImage{readRefArchive(t, archive, nil)[0].config}, r.bases...)
 }
 
 // result describes what c is built to.
@@ -113,7 +113,7 @@ func (r *reference) result(t *testing.T, c *refCase) string {
 	return strings.NewReplacer(server.URL, "$HTTP", server.Listener.Addr().String(), "$HOST").Replace(readRefArchive(t, archive, r.bases).String())
 }
 
-func readRefArchive(t *testing.T, file string, bases []dockerspec.DockerOCIImage) *refImage {
+func readRefArchive(t *testing.T, file string, bases []dockerspec.DockerOCIImage) refImages {
 	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {

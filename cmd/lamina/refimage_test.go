@@ -25,6 +25,7 @@ type refImage struct {
 	config  dockerspec.DockerOCIImage
 	history []ocispec.History
 	layers  [][]refFile
+	listed  string // the platform that the index gives it
 }
 
 // A refFile is a member of a layer.
@@ -33,9 +34,35 @@ type refFile struct {
 	content []byte
 }
 
-// readRefImage reads the image in the OCI archive r. What it has from one of bases is left out.
-func readRefImage(r io.Reader, bases []dockerspec.DockerOCIImage) (*refImage, error) {
-	blobs := map[string][]byte{}
+// refImages are the images of an archive, one for each platform.
+type refImages []*refImage
+
+// String describes the images in the order of their index.
+func (all refImages) String() string {
+	var b strings.Builder
+	for i, img := range all {
+		if len(all) > 1 {
+			fmt.Fprintf(&b, "image %d\n", i)
+		}
+		b.WriteString(img.String())
+		if i < len(all)-1 {
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
+
+// refBlobs are the members of an OCI archive by name.
+type refBlobs map[string][]byte
+
+func (b refBlobs) get(d digest.Digest) []byte {
+	return b["blobs/"+d.Algorithm().String()+"/"+d.Encoded()]
+}
+
+// readRefImage reads the images in the OCI archive r. What they have from one of
+// bases is left out.
+func readRefImage(r io.Reader, bases []dockerspec.DockerOCIImage) (refImages, error) {
+	blobs := refBlobs{}
 	for tr := tar.NewReader(r); ; {
 		hdr, err := tr.Next()
 		if err == io.EOF {
@@ -48,7 +75,6 @@ func readRefImage(r io.Reader, bases []dockerspec.DockerOCIImage) (*refImage, er
 			return nil, err
 		}
 	}
-	blob := func(d digest.Digest) []byte { return blobs["blobs/"+d.Algorithm().String()+"/"+d.Encoded()] }
 	var index ocispec.Index
 	if err := json.Unmarshal(blobs["index.json"], &index); err != nil {
 		return nil, fmt.Errorf("index.json: %w", err)
@@ -56,12 +82,33 @@ func readRefImage(r io.Reader, bases []dockerspec.DockerOCIImage) (*refImage, er
 	if len(index.Manifests) != 1 {
 		return nil, fmt.Errorf("%d manifests", len(index.Manifests))
 	}
+	manifests := index.Manifests
+	if root := manifests[0]; root.MediaType == ocispec.MediaTypeImageIndex {
+		var platforms ocispec.Index
+		if err := json.Unmarshal(blobs.get(root.Digest), &platforms); err != nil {
+			return nil, fmt.Errorf("index: %w", err)
+		}
+		manifests = platforms.Manifests
+	}
+	var all refImages
+	for _, m := range manifests {
+		img, err := blobs.image(m, bases)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, img)
+	}
+	return all, nil
+}
+
+// image reads the image of one manifest.
+func (b refBlobs) image(desc ocispec.Descriptor, bases []dockerspec.DockerOCIImage) (*refImage, error) {
 	var manifest ocispec.Manifest
-	if err := json.Unmarshal(blob(index.Manifests[0].Digest), &manifest); err != nil {
+	if err := json.Unmarshal(b.get(desc.Digest), &manifest); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
 	img := &refImage{}
-	if err := json.Unmarshal(blob(manifest.Config.Digest), &img.config); err != nil {
+	if err := json.Unmarshal(b.get(manifest.Config.Digest), &img.config); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	if n := len(img.config.RootFS.DiffIDs); n != len(manifest.Layers) {
@@ -76,11 +123,14 @@ func readRefImage(r io.Reader, bases []dockerspec.DockerOCIImage) (*refImage, er
 		}
 	}
 	for _, d := range manifest.Layers {
-		files, err := readRefLayer(blob(d.Digest))
+		files, err := readRefLayer(b.get(d.Digest))
 		if err != nil {
 			return nil, fmt.Errorf("layer %s: %w", d.Digest, err)
 		}
 		img.layers = append(img.layers, files)
+	}
+	if p := desc.Platform; p != nil {
+		img.listed = strings.Trim(strings.Join([]string{p.OS, p.Architecture, p.Variant}, "/"), "/")
 	}
 	return img, nil
 }
@@ -131,7 +181,11 @@ func (img *refImage) String() string {
 
 func (img *refImage) describeConfig(b *strings.Builder) {
 	c := img.config
-	fmt.Fprintf(b, "%s\n", strings.Trim(strings.Join([]string{c.OS, c.Architecture, c.Variant}, "/"), "/"))
+	platform := strings.Trim(strings.Join([]string{c.OS, c.Architecture, c.Variant}, "/"), "/")
+	fmt.Fprintf(b, "%s\n", platform)
+	if img.listed != "" && img.listed != platform {
+		fmt.Fprintf(b, "listed as %s\n", img.listed)
+	}
 	if c.Author != "" {
 		fmt.Fprintf(b, "Author %q\n", c.Author)
 	}
