@@ -11,7 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"lamina/cache/registry"
 	"lamina/exporter"
 	"lamina/exporter/archive"
 	"lamina/snapshot"
@@ -31,26 +30,10 @@ func (b *build) exportImages(ctx context.Context, found results, out output) (im
 	what := map[string]string{"image": "image", "oci": "oci image format", "docker": "docker image format"}[out.kind]
 	st := b.display.transfers("exporting to " + what)
 	defer func() { st.end(err) }()
-	for i, target := range b.wanted() {
-		m := made{target: target, names: namesOf(out.names, target), more: map[string]json.RawMessage{}}
-		if m.root, err = b.pack(ctx, found, out, i, &m, st); err != nil {
+	for i := range b.wanted() {
+		m, err := b.make(ctx, found, out, i, st)
+		if err != nil {
 			return nil, err
-		}
-		if m.id, err = b.imageID(ctx, m.root); err != nil {
-			return nil, err
-		}
-		for j := range m.names {
-			if out.byDigest {
-				m.names[j].Tag = ""
-			}
-		}
-		if out.prefix != "" && (len(m.names) == 0 || !out.prefixAlone) {
-			n, err := registry.ParseName(out.prefix)
-			if err != nil {
-				return nil, err
-			}
-			n.Tag, n.Digest = "", m.root.Digest
-			m.names = append(m.names, imageName{Name: n, given: n.Familiar()})
 		}
 		images = append(images, m)
 	}
@@ -69,6 +52,36 @@ func (b *build) exportImages(ctx context.Context, found results, out output) (im
 		return images, nil
 	}
 	return images, b.pushAll(ctx, out, images)
+}
+
+// make packs the image of target number i, and says what it is called.
+func (b *build) make(ctx context.Context, found results, out output, i int, st *step) (m made, err error) {
+	m = made{target: b.wanted()[i], more: map[string]json.RawMessage{}}
+	m.names = namesOf(out.names, m.target)
+	if m.root, err = b.pack(ctx, found, out, i, &m, st); err != nil {
+		return m, err
+	}
+	if m.id, err = b.imageID(ctx, m.root); err != nil {
+		return m, err
+	}
+	if out.byDigest {
+		for j := range m.names {
+			m.names[j].Tag = ""
+		}
+	}
+	if out.prefix != nil && (len(m.names) == 0 || !out.prefixAlone) {
+		n := *out.prefix
+		n.Tag, n.Digest = "", m.root.Digest
+		m.names = append(m.names, imageName{Name: n, given: n.Familiar()})
+	}
+	st.say("exporting manifest " + m.root.Digest.String())
+	if m.id != m.root.Digest {
+		st.say("exporting config " + m.id.String())
+	}
+	for _, n := range m.names {
+		st.say("naming to " + n.String())
+	}
+	return m, nil
 }
 
 // pack writes the image m of target number i, or the index of its images.
@@ -197,11 +210,16 @@ func (b *build) exportArchive(ctx context.Context, out output, images []made) er
 func (r *request) insecure() []string {
 	var hosts []string
 	for _, out := range r.outputs {
+		if !out.insecure {
+			continue
+		}
 		for _, n := range out.names {
-			if out.insecure && !slices.Contains(hosts, n.Registry) {
-				hosts = append(hosts, n.Registry)
-			}
+			hosts = append(hosts, n.Registry)
+		}
+		if out.prefix != nil {
+			hosts = append(hosts, out.prefix.Registry)
 		}
 	}
-	return hosts
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
 }

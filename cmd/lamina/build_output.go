@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"lamina/cache/registry"
 	"lamina/exporter"
 )
 
@@ -21,12 +22,12 @@ type output struct {
 	name        string // beside --tag; empty if there is none
 	names       []imageName
 	push        bool
-	byDigest    bool   // pushed without a tag
-	unstored    bool   // not made part of the store
-	insecure    bool   // the registry may speak plain HTTP, or show any certificate
-	prefix      string // of a name by digest, which the image gets too
-	prefixAlone bool   // … or only if it has no other
-	rewrite     bool   // later times in layers become the epoch
+	byDigest    bool           // pushed without a tag
+	unstored    bool           // not made part of the store
+	insecure    bool           // the registry may speak plain HTTP, or show any certificate
+	prefix      *registry.Name // of a name by digest, which the image gets too
+	prefixAlone bool           // … or only if it has no other
+	rewrite     bool           // later times in layers become the epoch
 	pack        exporter.PackOptions
 	annotations []annotation
 
@@ -105,7 +106,7 @@ func (out *output) complete(o buildOptions, shared []annotation) (err error) {
 	if out.names, err = imageNames(o.tags, out.name, o.targets); err != nil {
 		return err
 	}
-	if out.push && len(out.names) == 0 && out.prefix == "" {
+	if out.push && len(out.names) == 0 && out.prefix == nil {
 		return withHint(errors.New("there is no name to push to"), "name the image with --tag")
 	}
 	for _, n := range out.names {

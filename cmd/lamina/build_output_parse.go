@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"lamina/cache/registry"
 	"lamina/exporter"
 )
 
@@ -80,12 +81,16 @@ func outputOptions() map[string]outputOption {
 		"dest": {"oci docker " + ofFiles, func(out *output, v string) error { out.dest = v; return nil }},
 		"tar":  {"oci docker", toggle(func(out *output, tar bool) { out.dir = !tar })},
 
-		"name":                     {ofImages, func(out *output, v string) error { out.name = v; return nil }},
-		"push":                     {"image", toggle(func(out *output, v bool) { out.push = v })},
-		"push-by-digest":           {"image", toggle(func(out *output, v bool) { out.byDigest = v })},
-		"store":                    {"image", toggle(func(out *output, v bool) { out.unstored = !v })},
-		"registry.insecure":        {"image", toggle(func(out *output, v bool) { out.insecure = v })},
-		"dangling-name-prefix":     {"image", func(out *output, v string) error { out.prefix = v; return nil }},
+		"name":              {ofImages, func(out *output, v string) error { out.name = v; return nil }},
+		"push":              {"image", toggle(func(out *output, v bool) { out.push = v })},
+		"push-by-digest":    {"image", toggle(func(out *output, v bool) { out.byDigest = v })},
+		"store":             {"image", toggle(func(out *output, v bool) { out.unstored = !v })},
+		"registry.insecure": {"image", toggle(func(out *output, v bool) { out.insecure = v })},
+		"dangling-name-prefix": {"image", func(out *output, v string) error {
+			n, err := registry.ParseName(v)
+			out.prefix = &n
+			return err
+		}},
 		"dangling-name-empty-only": {"image", toggle(func(out *output, v bool) { out.prefixAlone = v })},
 		"danging-name-empty-only":  {"image", toggle(func(out *output, v bool) { out.prefixAlone = v })}, // as BuildKit spells it
 		"name-canonical":           {"image", idle("every image in the store can be named by its digest")},
@@ -163,7 +168,7 @@ func (out *output) set(key, value string) error {
 	}
 	notes := len(out.notes)
 	if err := option.set(out, value); err != nil {
-		if e := errors.Unwrap(err); e != nil {
+		if number := (*strconv.NumError)(nil); errors.As(err, &number) {
 			err = errors.New("not a valid value") // the parser's word for it is no help
 		}
 		return fmt.Errorf("%s=%s: %w", key, value, err)

@@ -31,7 +31,7 @@ func TestParseOutput(t *testing.T) {
 		{`type=registry,"name=a:1,b:2"`, output{kind: "image", push: true, name: "a:1,b:2"}},
 		{"type=image,name=a,push=true,push-by-digest", output{kind: "image", name: "a", push: true, byDigest: true}},
 		{"type=image,store=false,registry.insecure=true", output{kind: "image", unstored: true, insecure: true}},
-		{"type=image,dangling-name-prefix=p,danging-name-empty-only=", output{kind: "image", prefix: "p", prefixAlone: true}},
+		{"type=image,dangling-name-prefix=p,danging-name-empty-only=", output{kind: "image", prefix: &registry.Name{Registry: "docker.io", Repository: "library/p", Tag: "latest"}, prefixAlone: true}},
 		{"type=image,compression=gzip,compression-level=9,force-compression=true", output{
 			kind: "image", pack: exporter.PackOptions{Compression: exporter.Gzip, Level: &nine, Force: true},
 		}},

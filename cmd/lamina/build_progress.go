@@ -79,6 +79,11 @@ func (st *step) bytes(item string, done, total int64) {
 	st.steps.Event(progress.Event{Step: st.id, Kind: progress.Bytes, Item: item, Current: done, Total: total})
 }
 
+// say shows a line of text as the step's output.
+func (st *step) say(line string) {
+	st.steps.Event(progress.Event{Step: st.id, Kind: progress.Log, Log: []byte(line + "\n")})
+}
+
 // end ends the step; err is why it failed, if it did. Once it is over, that it
 // ends again means nothing.
 func (st *step) end(err error) {
