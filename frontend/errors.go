@@ -84,9 +84,9 @@ func wrong(hint, format string, args ...any) *Error {
 // suggestion is how the parser's own errors end when they have one.
 var suggestion = pattern(`^(?s)(.*) \((did you mean .*\?)\)$`)
 
-// expansion is how errors in variables begin, with the text of the line, which is
-// shown anyway.
-var expansion = pattern(`^failed to process "(?:[^"\\]|\\.)*": `)
+// prefix is how errors in an instruction begin, and those in variables: with the
+// line and its text, which are shown anyway.
+var prefix = pattern(`^(?:dockerfile parse error on line \d+: )?(?:failed to process "(?:[^"\\]|\\.)*": )?`)
 
 // at gives err its place: pos, unless err knows a more exact one.
 func at(pos solver.Pos, err error) *Error {
@@ -110,16 +110,14 @@ func at(pos solver.Pos, err error) *Error {
 			Text: fmt.Sprintf("unknown instruction %q", unknown.Instruction),
 			Hint: didYouMean(unknown.Instruction, instructionNames(), false)}
 	}
-	text, hint := expansion().ReplaceAllString(strings.TrimSpace(err.Error()), ""), ""
+	text, hint := prefix().ReplaceAllString(strings.TrimSpace(err.Error()), ""), ""
 	if m := suggestion().FindStringSubmatch(text); m != nil {
 		text, hint = m[1], m[2]
 	}
 	if strings.Contains(text, "modifier (\uFFFD)") { // the parser met the end of the text
 		text = "a variable's ${ has no }"
 	}
-	if flag, ok := strings.CutPrefix(text, "unknown flag: --"); ok {
-		hint = didYouMean("--"+flag, flagNames(), true)
-	}
+	text, hint = reword(text, hint)
 	return &Error{Pos: pos, Text: text, Hint: hint, Err: err}
 }
 

@@ -41,7 +41,7 @@ func Parse(name string, src []byte) (*File, error) {
 		pos := position(name, n.Location())
 		cmd, err := instructions.ParseInstructionWithLinter(n, silent())
 		if err != nil {
-			errs.add(pos, err)
+			errs.add(pos, f.explain(pos, err))
 		}
 		switch {
 		case strings.EqualFold(n.Value, command.From):
@@ -85,7 +85,11 @@ func read(name string, src []byte) (*File, error) {
 	if n := withNUL(res.AST.Children); n != nil {
 		return nil, at(position(name, n.Location()), wrong("", "there is a NUL byte in this instruction: it can be in no argument, name or variable"))
 	}
-	return &File{Name: name, Source: src, tree: res.AST, escape: res.EscapeToken, warnings: res.Warnings}, nil
+	f := &File{Name: name, Source: src, tree: res.AST, escape: res.EscapeToken, warnings: res.Warnings}
+	if err := f.tooNew(); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // withNUL returns the first instruction that has a NUL byte where it would be
@@ -114,10 +118,12 @@ func wellFormed(s string) string {
 	return string([]rune(s))
 }
 
-// parserError is err with its line, which the parser counts from 0 in directives.
-func parserError(name string, err error) error {
+// parserError is err with its line, which the parser counts from 0 in directives
+// and of a line that is too long is that of the one before.
+func parserError(name string, err error) *Error {
 	e := at(solver.Pos{File: name}, err)
-	if strings.Contains(e.Text, "escape token") || strings.Contains(e.Text, "parser directive") {
+	text := err.Error()
+	if strings.Contains(text, "escape token") || strings.Contains(text, "parser directive") || strings.Contains(text, "max allowed size") {
 		line := 1
 		if located := (*parser.LocationError)(nil); errors.As(err, &located) {
 			line += located.Locations[0][0].Start.Line
@@ -125,6 +131,33 @@ func parserError(name string, err error) error {
 		e.Pos.First, e.Pos.Last = line, line
 	}
 	return e
+}
+
+// explain returns err, which is of an instruction, with what can be said of it
+// when one sees the instruction.
+func (f *File) explain(pos solver.Pos, err error) *Error {
+	e := at(pos, err)
+	i := slices.IndexFunc(f.tree.Children, func(n *parser.Node) bool { return n.StartLine == e.Pos.First })
+	if i < 0 {
+		return e
+	}
+	n := f.tree.Children[i]
+	if flag, ok := strings.CutPrefix(e.Text, "unknown flag: "); ok {
+		e.Text = strings.ToUpper(n.Value) + " has no flag " + flag
+		e.Hint = flagHint(n.Value, flag)
+	}
+	var unknown *instructions.UnknownInstructionError
+	if errors.As(err, &unknown) && e.Hint == "" && i > 0 && f.tree.Children[i-1].EndLine == n.StartLine-1 && !f.looksLikeInstruction(n) {
+		e.Hint = "if it belongs to the line above, that has to end in a " + string(f.escape)
+	}
+	return e
+}
+
+// looksLikeInstruction tells whether n begins with a word, at the beginning of its line.
+func (f *File) looksLikeInstruction(n *parser.Node) bool {
+	lines := bytes.SplitN(f.Source, []byte("\n"), n.StartLine+1)
+	return len(lines) >= n.StartLine && bytes.HasPrefix(lines[n.StartLine-1], []byte(n.Value)) &&
+		pattern(`^[A-Za-z]{2,}$`)().MatchString(n.Value)
 }
 
 // instructions returns fresh values of f's stages and of the ARGs before them;
@@ -143,13 +176,6 @@ func instructionNames() []string {
 		names[i] = strings.ToUpper(n)
 	}
 	return names
-}
-
-// flagNames are the flags of all instructions.
-func flagNames() []string {
-	return []string{"--chmod", "--checksum", "--chown", "--device", "--exclude", "--from", "--interval",
-		"--keep-git-dir", "--link", "--mount", "--network", "--parents", "--platform", "--retries",
-		"--security", "--start-interval", "--start-period", "--timeout", "--unpack"}
 }
 
 // newestSyntax is the minor version of docker/dockerfile 1.x that this package

@@ -28,11 +28,12 @@ type step struct {
 func (l *lowering) plan(target string) *stage {
 	l.checkLines()
 	stages, args, err := l.file.instructions(l.lint)
-	if err == nil && len(stages) == 0 {
-		err = noStage()
-	}
-	if err != nil {
-		l.fail(solver.Pos{File: l.file.Name}, err)
+	switch {
+	case err != nil:
+		l.fail(solver.Pos{File: l.file.Name}, l.file.explain(solver.Pos{File: l.file.Name}, err))
+		return nil
+	case len(stages) == 0:
+		l.fail(solver.Pos{File: l.file.Name}, noStage())
 		return nil
 	}
 	l.checkStageNames(stages)
@@ -187,6 +188,8 @@ func (l *lowering) find(name string) (*stage, error) {
 	hint := didYouMean(name, l.stageNames(), false)
 	if names := l.stageNames(); hint == "" && len(names) > 0 {
 		hint = "the stages are " + strings.Join(names, ", ")
+	} else if hint == "" {
+		hint = fmt.Sprintf("no stage has a name; counted from 0, the last one is %d", len(l.stages)-1)
 	}
 	return nil, wrong(hint, "target stage %q could not be found", name)
 }

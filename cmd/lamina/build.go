@@ -175,6 +175,9 @@ func (b *build) failed(err error, source []byte) error {
 		if _, copying := serr.Node.Op.(solver.Copy); copying && hint == "" && errors.Is(err, fs.ErrPermission) {
 			hint = "this user may not read it: change its permissions, or list it in .dockerignore"
 		}
+		if hint == "" && errors.Is(err, fs.ErrNotExist) && strings.Contains(serr.Node.Name, " ../") {
+			hint = "the files are those of the build context, out of which .. does not lead"
+		}
 		err = &excerptError{err, frontend.Excerpt(source, serr.Node.Pos)}
 	case errors.As(err, &list):
 		if slices.ContainsFunc(list, func(e *frontend.Error) bool { return e.Hint != "" }) {

@@ -13,7 +13,7 @@ const epochArg = "SOURCE_DATE_EPOCH"
 
 // buildArgs are the values for ARG: those of files, in their order, then those of
 // flags, and at last the time that this process was told.
-func buildArgs(o buildOptions, getenv func(string) string) (map[string]string, error) {
+func buildArgs(o buildOptions, lookup func(string) (string, bool)) (map[string]string, error) {
 	var all []string
 	for _, name := range o.buildArgFiles {
 		lines, err := readArgFile(name)
@@ -22,7 +22,7 @@ func buildArgs(o buildOptions, getenv func(string) string) (map[string]string, e
 		}
 		all = append(all, lines...)
 	}
-	args, err := keyValues("build-arg", append(all, o.buildArgs...), getenv)
+	args, err := keyValues("build-arg", append(all, o.buildArgs...), lookup)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func buildArgs(o buildOptions, getenv func(string) string) (map[string]string, e
 		args[epochArg] = o.epoch
 	}
 	// As docker does: what reproducible builds set in the environment is meant.
-	if epoch := getenv(epochArg); epoch != "" && o.timestamp == "" {
+	if epoch, _ := lookup(epochArg); epoch != "" && o.timestamp == "" {
 		if _, given := args[epochArg]; !given {
 			args[epochArg] = epoch
 		}

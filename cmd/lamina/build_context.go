@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"lamina/frontend"
 	"lamina/snapshot"
 	"lamina/snapshot/fileset"
@@ -22,9 +24,6 @@ import (
 // it is in's source.
 func (b *build) openContext(ctx context.Context, in *input, arg string) error {
 	if arg == "-" {
-		if b.opt.file == "-" {
-			return errors.New("the context and the Dockerfile cannot both come from the standard input")
-		}
 		return b.fromStdin(ctx, in)
 	}
 	if st, err := os.Stat(arg); err == nil && st.IsDir() {
@@ -52,6 +51,9 @@ func (b *build) fromDirectory(in *input, dir string) error {
 	host, err := fileset.Host(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no directory %s to build", dir)
+	}
+	if errors.Is(err, unix.ENOTDIR) {
+		return withHint(fmt.Errorf("the context %s is not a directory", dir), "name the directory with the build's files, and a Dockerfile with --file")
 	}
 	if err != nil {
 		return fmt.Errorf("open context: %w", err)

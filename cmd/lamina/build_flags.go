@@ -6,6 +6,8 @@ import (
 
 	"github.com/docker/go-units"
 
+	"lamina/cmd/lamina/internal/progress"
+
 	"lamina/cmd/lamina/internal/engine"
 )
 
@@ -30,6 +32,22 @@ func (b *byteSize) Set(s string) error {
 
 // Type names the kind of value in help texts.
 func (*byteSize) Type() string { return "bytes" }
+
+// progressFlag is --progress, the form of a display.
+type progressFlag string
+
+func (p *progressFlag) String() string { return string(*p) }
+
+func (p *progressFlag) Set(s string) error {
+	if err := progress.Mode(s).Check(); err != nil {
+		return err
+	}
+	*p = progressFlag(s)
+	return nil
+}
+
+// Type names the kind of value in help texts.
+func (*progressFlag) Type() string { return "string" }
 
 func isAddress(s string) bool {
 	_, err := netip.ParseAddr(s)

@@ -98,7 +98,7 @@ func TestBuildArgs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	getenv := func(k string) string { return map[string]string{"HOME_OF": "here", "SOURCE_DATE_EPOCH": "7"}[k] }
+	lookup := variables{"HOME_OF": "here", "SOURCE_DATE_EPOCH": "7"}.lookup
 	for _, tc := range []struct {
 		opt  buildOptions
 		want map[string]string
@@ -116,7 +116,7 @@ func TestBuildArgs(t *testing.T) {
 		{opt: buildOptions{sourceOptions: sourceOptions{buildArgFiles: []string{bad}}}, err: "--build-arg-file: " + bad + `:2: there is no name before the "="`},
 		{opt: buildOptions{sourceOptions: sourceOptions{buildArgFiles: []string{dir + "/none"}}}, err: "--build-arg-file: open " + dir + "/none: no such file or directory"},
 	} {
-		got, err := buildArgs(tc.opt, getenv)
+		got, err := buildArgs(tc.opt, lookup)
 		if err != nil {
 			if err.Error() != tc.err {
 				t.Errorf("error %v, want %s", err, tc.err)

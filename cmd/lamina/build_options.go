@@ -115,6 +115,6 @@ type displayOptions struct {
 }
 
 func (o *displayOptions) register(f *pflag.FlagSet) {
-	f.StringVar(&o.progress, "progress", "", "Form of the progress display ("+progress.Modes()+")")
+	f.Var((*progressFlag)(&o.progress), "progress", "Form of the progress display ("+progress.Modes()+")")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Print nothing but the image's ID")
 }

@@ -28,7 +28,11 @@ type steps struct {
 
 func newSteps(e *env, mode string, quiet bool, action string) (*steps, error) {
 	if mode == "" {
-		mode = e.getenv("BUILDKIT_PROGRESS")
+		const variable = "BUILDKIT_PROGRESS"
+		mode = e.getenv(variable)
+		if err := progress.Mode(mode).Check(); err != nil {
+			return nil, fmt.Errorf("%s=%s: %w", variable, mode, err)
+		}
 	}
 	if quiet {
 		mode = string(progress.Quiet)

@@ -41,6 +41,8 @@ func newRequest(e *env, o buildOptions, context string) (*request, error) {
 	switch {
 	case context == "":
 		return nil, errors.New("the context is the empty string: is a variable not set?")
+	case context == "-" && o.file == "-":
+		return nil, errors.New("the context and the Dockerfile cannot both come from the standard input")
 	case o.cpus < 0:
 		return nil, fmt.Errorf("--cpus=%g: must not be negative", o.cpus)
 	case o.jobs < 0:
@@ -60,7 +62,7 @@ func newRequest(e *env, o buildOptions, context string) (*request, error) {
 	if r.outputs, err = parseOutputs(o, e.stdoutIsTerminal()); err != nil {
 		return nil, err
 	}
-	if r.lowering, err = loweringOptions(o, e.getenv); err != nil {
+	if r.lowering, err = loweringOptions(o, e.lookupEnv); err != nil {
 		return nil, err
 	}
 	if r.lowering.Contexts, r.locals, err = parseContexts(o.contexts); err != nil {
@@ -84,7 +86,7 @@ func newRequest(e *env, o buildOptions, context string) (*request, error) {
 	if r.policy, err = readPolicy(o.policy, e.getenv); err != nil {
 		return nil, err
 	}
-	if r.secret, err = parseSecrets(o.secrets, e.getenv); err != nil {
+	if r.secret, err = parseSecrets(o.secrets, e.lookupEnv); err != nil {
 		return nil, err
 	}
 	if r.ssh, err = parseSSH(o.ssh, e.getenv); err != nil {
@@ -113,7 +115,7 @@ func (r *request) checkResult() error {
 	return nil
 }
 
-func loweringOptions(o buildOptions, getenv func(string) string) (frontend.Options, error) {
+func loweringOptions(o buildOptions, lookup func(string) (string, bool)) (frontend.Options, error) {
 	opt := frontend.Options{
 		BuildPlatform: hostPlatform(), Targets: o.targets,
 		NoCache: o.noCache, NoCacheFilter: o.noCacheFilter,
@@ -123,7 +125,7 @@ func loweringOptions(o buildOptions, getenv func(string) string) (frontend.Optio
 		opt.Network = ""
 	}
 	var err error
-	if opt.BuildArgs, err = buildArgs(o, getenv); err != nil {
+	if opt.BuildArgs, err = buildArgs(o, lookup); err != nil {
 		return opt, err
 	}
 	if opt.Labels, err = keyValues("label", o.labels, nil); err != nil {
@@ -143,31 +145,31 @@ func loweringOptions(o buildOptions, getenv func(string) string) (frontend.Optio
 			return opt, fmt.Errorf("--%w", err)
 		}
 	}
-	platforms := o.platforms
-	if p := getenv("DOCKER_DEFAULT_PLATFORM"); len(platforms) == 0 && p != "" {
-		platforms = []string{p}
+	platforms, source := o.platforms, "--platform"
+	if p, _ := lookup("DOCKER_DEFAULT_PLATFORM"); len(platforms) == 0 && p != "" {
+		platforms, source = []string{p}, "DOCKER_DEFAULT_PLATFORM"
 	}
 	for _, s := range platforms {
 		p, err := frontend.ParsePlatform(s)
 		if err != nil {
-			return opt, fmt.Errorf("--platform: %w", err)
+			return opt, fmt.Errorf("%s: %w", source, err)
 		}
 		opt.Platforms = append(opt.Platforms, p)
 	}
 	return opt, nil
 }
 
-// keyValues parses KEY=VALUE flags. A KEY alone is looked up with getenv, and
-// means nothing if it is not set; where getenv is nil it stands for KEY="".
-func keyValues(flag string, all []string, getenv func(string) string) (map[string]string, error) {
+// keyValues parses KEY=VALUE flags. A KEY alone is looked up, and
+// means nothing if it is not set; where lookup is nil it stands for KEY="".
+func keyValues(flag string, all []string, lookup func(string) (string, bool)) (map[string]string, error) {
 	m := map[string]string{}
 	for _, s := range all {
 		k, v, ok := strings.Cut(s, "=")
 		if k == "" {
 			return nil, fmt.Errorf("--%s=%s: there is no name before the \"=\"", flag, s)
 		}
-		if !ok && getenv != nil {
-			if v = getenv(k); v == "" {
+		if !ok && lookup != nil {
+			if v, ok = lookup(k); !ok {
 				continue
 			}
 		}

@@ -15,10 +15,10 @@ type secretSource struct{ file, env string }
 
 // parseSecrets parses the values of --secret and returns what looks secrets up.
 // That a file is missing is told now; its content is read when a RUN needs it.
-func parseSecrets(flags []string, getenv func(string) string) (func(id string) ([]byte, error), error) {
+func parseSecrets(flags []string, lookup func(string) (string, bool)) (func(id string) ([]byte, error), error) {
 	sources := map[string]secretSource{}
 	for _, s := range flags {
-		id, source, err := parseSecret(s, getenv)
+		id, source, err := parseSecret(s, lookup)
 		if err != nil {
 			return nil, fmt.Errorf("--secret=%s: %w", s, err)
 		}
@@ -30,7 +30,8 @@ func parseSecrets(flags []string, getenv func(string) string) (func(id string) (
 			return nil, fs.ErrNotExist
 		}
 		if source.env != "" {
-			return []byte(getenv(source.env)), nil
+			value, _ := lookup(source.env)
+			return []byte(value), nil
 		}
 		data, err := os.ReadFile(source.file)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -44,7 +45,7 @@ func parseSecrets(flags []string, getenv func(string) string) (func(id string) (
 // parseSecret parses one "id=NAME[,type=file|env][,src=FILE|,env=VARIABLE]". With
 // an id alone the secret is the variable of that name or, if there is none, the
 // file, as docker has it.
-func parseSecret(s string, getenv func(string) string) (id string, source secretSource, err error) {
+func parseSecret(s string, lookup func(string) (string, bool)) (id string, source secretSource, err error) {
 	fields, err := csvFields(s)
 	if err != nil {
 		return "", source, err
@@ -79,13 +80,16 @@ func parseSecret(s string, getenv func(string) string) (id string, source secret
 		return id, source, nil
 	case source.env != "":
 		return id, source, nil
-	case src == "" && kind == "" && getenv(id) != "":
+	case src == "" && kind == "" && isSet(lookup, id):
 		source.env = id
 		return id, source, nil
 	case src == "":
 		src = id
 	}
 	st, err := os.Stat(src)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", source, fmt.Errorf("there is no file %s", src)
+	}
 	if err != nil {
 		return "", source, err
 	}
@@ -94,6 +98,11 @@ func parseSecret(s string, getenv func(string) string) (id string, source secret
 	}
 	source.file = src
 	return id, source, nil
+}
+
+func isSet(lookup func(string) (string, bool), name string) bool {
+	_, ok := lookup(name)
+	return ok
 }
 
 // field is one key=value of a flag that has many.

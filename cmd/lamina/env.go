@@ -23,10 +23,16 @@ import (
 type env struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	getenv         func(string) string
+	lookupEnv      func(string) (string, bool)
 
 	root  string // the store's directory: --root
 	debug bool   // --debug
+}
+
+// getenv is the value of a variable, empty if it is not set.
+func (e *env) getenv(name string) string {
+	value, _ := e.lookupEnv(name)
+	return value
 }
 
 // envPrefix begins the variables that stand for global flags: LAMINA_ROOT is --root.
@@ -50,7 +56,7 @@ func (e *env) fromEnvironment(fs *pflag.FlagSet) error {
 			return
 		}
 		if err := fs.Set(f.Name, value); err != nil {
-			errs = append(errs, fmt.Errorf("%s=%s: %w", name, value, errors.Unwrap(err)))
+			errs = append(errs, fmt.Errorf("%s=%s: %w", name, value, valueError(errors.Unwrap(err))))
 		}
 	})
 	return errors.Join(errs...)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -77,7 +78,7 @@ func (r rows[T]) writeTable(w io.Writer, columns string) error {
 func (r rows[T]) execute(w io.Writer, t *template.Template) error {
 	for _, item := range r.items {
 		if err := t.Execute(w, item); err != nil {
-			return formatError(err)
+			return fieldError(err, item)
 		}
 		if _, err := fmt.Fprintln(w); err != nil {
 			return err
@@ -118,6 +119,20 @@ func headingFuncs() template.FuncMap {
 func formatError(err error) error {
 	text := strings.TrimPrefix(err.Error(), "template: ")
 	return fmt.Errorf("--format: %s", strings.TrimPrefix(text, ":"))
+}
+
+// fieldError is formatError for a template that was executed on a struct.
+func fieldError(err error, item any) error {
+	m := regexp.MustCompile(`can't evaluate field (\w+) in type`).FindStringSubmatch(err.Error())
+	kind := reflect.TypeOf(item)
+	if m == nil || kind.Kind() != reflect.Struct {
+		return formatError(err)
+	}
+	var names []string
+	for _, f := range reflect.VisibleFields(kind) {
+		names = append(names, "."+f.Name)
+	}
+	return withHint(fmt.Errorf("--format: there is no field .%s", m[1]), "the fields are %s", strings.Join(names, ", "))
 }
 
 // toJSON is v as JSON with <, > and & as they are, since no browser reads it.

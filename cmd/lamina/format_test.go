@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -85,5 +86,14 @@ func TestMatchesName(t *testing.T) {
 		if got := matchesName(tc.pattern, n); got != tc.want {
 			t.Errorf("matchesName(%q, %s) = %v, want %v", tc.pattern, tc.name, got, tc.want)
 		}
+	}
+}
+
+// TestFormatField holds that a wrong field is told by docker's names, not by Go's.
+func TestFormatField(t *testing.T) {
+	type row struct{ ID, Name string }
+	err := rows[row]{items: []row{{}}}.write(io.Discard, "{{.Nmae}}")
+	if err == nil || err.Error() != "--format: there is no field .Nmae" || hintOf(err) != "the fields are .ID, .Name" {
+		t.Errorf("error %v, hint %q", err, hintOf(err))
 	}
 }

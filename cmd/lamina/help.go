@@ -9,6 +9,34 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// newHelp is the command that prints what --help of another prints.
+func newHelp(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(help *cobra.Command, args []string) error {
+			cmd, rest, err := help.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return knownCommand(cmd, rest)
+			}
+			var text strings.Builder
+			writeHelp(&text, cmd)
+			return e.say("%s", text.String())
+		},
+		ValidArgsFunction: func(help *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			if cmd, _, err := help.Root().Find(args); err == nil {
+				for _, c := range cmd.Commands() {
+					if c.IsAvailableCommand() {
+						names = append(names, c.Name())
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
 // useLine is how cmd is called: "lamina tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]".
 func useLine(cmd *cobra.Command) string {
 	if cmd.HasParent() {

@@ -22,7 +22,7 @@ func main() {
 func realMain() int {
 	ctx, stop := interruptible()
 	defer stop()
-	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv}
 	return execute(ctx, e, os.Args[1:])
 }
 

@@ -27,7 +27,7 @@ func newPull(e *env) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&opts.platform, "platform", "", platformUsage)
-	f.StringVar(&opts.progress, "progress", "", progressUsage)
+	f.Var((*progressFlag)(&opts.progress), "progress", progressUsage)
 	f.BoolVarP(&opts.quiet, "quiet", "q", false, "Print nothing but the image's name")
 	return cmd
 }

@@ -31,7 +31,7 @@ func newPush(e *env) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&opts.allTags, "all-tags", "a", false, "Push all tags of a repository")
-	f.StringVar(&opts.progress, "progress", "", progressUsage)
+	f.Var((*progressFlag)(&opts.progress), "progress", progressUsage)
 	f.BoolVarP(&opts.quiet, "quiet", "q", false, "Print nothing but the image's name")
 	return cmd
 }

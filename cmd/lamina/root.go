@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -68,7 +69,7 @@ func newRoot(e *env) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(e.stdout, cmd) })
 	root.SetUsageFunc(func(cmd *cobra.Command) error { return writeUsage(e.stderr, cmd) })
-	root.SetHelpCommandGroupID("")
+	root.SetHelpCommand(newHelp(e))
 	return root
 }
 
@@ -107,7 +108,25 @@ func flagError(cmd *cobra.Command, err error) error {
 			err = withHint(err, "did you mean --%s?", near)
 		}
 	}
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		err = fmt.Errorf("--%s=%s: %w", invalid.GetFlag().Name, invalid.GetValue(), valueError(errors.Unwrap(invalid)))
+	}
 	return &usageError{cmd, err}
+}
+
+// valueError is err without the words of the functions that read numbers.
+func valueError(err error) error {
+	var number *strconv.NumError
+	switch {
+	case !errors.As(err, &number):
+		return err
+	case number.Func == "ParseBool":
+		return errors.New("want true or false")
+	case errors.Is(err, strconv.ErrRange):
+		return errors.New("this is too large a number")
+	}
+	return errors.New("want a number")
 }
 
 // nearestFlag returns the flag of cmd that name is most likely a misspelling of.

@@ -103,8 +103,8 @@ func containerEnv(e *env, o runOptions, image []string, hostname string) ([]stri
 		if !valued {
 			// A name alone is this environment's variable; if there is none, the image's
 			// is not the container's either.
-			value := e.getenv(name)
-			if value == "" {
+			value, set := e.lookupEnv(name)
+			if !set {
 				return
 			}
 			s = name + "=" + value

@@ -49,7 +49,7 @@ func TestContainerEnv(t *testing.T) {
 	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	e := &env{getenv: func(k string) string { return map[string]string{"HERE": "ours", "ALSO": "too"}[k] }}
+	e := &env{lookupEnv: variables{"HERE": "ours", "ALSO": "too", "NONE": ""}.lookup}
 	got, err := containerEnv(e, runOptions{tty: true, envFiles: []string{file}, env: []string{"A=flag", "ALSO", "D=", "HOSTNAME=mine"}},
 		[]string{"PATH=/bin", "LANG=C", "A=image", "C=image"}, "host")
 	want := []string{
@@ -136,7 +136,7 @@ func TestContainerSpec(t *testing.T) {
 	image := dockerspec.DockerOCIImage{}
 	image.Config.Cmd, image.Config.WorkingDir, image.Config.User = []string{"c"}, "/image", "app"
 	id := strings.Repeat("0123456789abcdef", 4)
-	e := &env{getenv: func(string) string { return "" }}
+	e := &env{lookupEnv: variables{}.lookup}
 	got, err := containerSpec(e, runOptions{
 		network: "none", memory: 1 << 30, pids: -1, addHosts: []string{"db:[::1]"}, security: []string{"no-new-privileges"},
 		privileged: true, readOnly: true, init: true, ulimits: []string{"nofile=5"},

@@ -77,6 +77,15 @@ func Modes() string {
 	return strings.Join(all, ", ")
 }
 
+// Check tells whether there is a mode of that name; the empty one is [Auto].
+func (m Mode) Check() error {
+	switch m {
+	case "", Auto, TTY, Plain, Quiet, RawJSON, None:
+		return nil
+	}
+	return fmt.Errorf("there is no display %q, want %s", m, Modes())
+}
+
 // Display shows events. It is safe for concurrent use.
 type Display interface {
 	// Event tells that something happened. It keeps nothing of e.Log.
@@ -142,7 +151,7 @@ func New(mode Mode, w io.Writer, opt Options) (Display, error) {
 	case None:
 		return none{}, nil
 	}
-	return nil, fmt.Errorf("unknown progress mode %q: it is one of %s", mode, Modes())
+	return nil, mode.Check()
 }
 
 // sizeOf returns a function that asks w's terminal for its size; nil if w is none.

@@ -34,7 +34,7 @@ func TestNew(t *testing.T) {
 		{Quiet, Options{Size: size}, "*progress.quiet"},
 		{RawJSON, Options{Size: size}, "*progress.rawJSON"},
 		{None, Options{Size: size}, "progress.none"},
-		{"fancy", Options{}, `unknown progress mode "fancy": it is one of auto, none, plain, quiet, rawjson, tty`},
+		{"fancy", Options{}, `there is no display "fancy", want auto, none, plain, quiet, rawjson, tty`},
 	} {
 		d, err := New(tc.mode, io.Discard, tc.opt)
 		got := fmt.Sprintf("%T", d)
