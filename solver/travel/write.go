@@ -209,20 +209,24 @@ func (w *writer) send(ctx context.Context, all, there *Cache) (ocispec.Descripto
 	if err != nil {
 		return root, err
 	}
-	dst := present{w.dst, there.held}
+	dst := present{w.dst, there.held, docs.data}
 	return root, exporter.Copy(ctx, dst, docs, root, exporter.CopyOptions{Progress: w.opt.Progress})
 }
 
 // present is a repository that is known to have some layers, since a manifest
-// there refers to them.
+// there refers to them, and not to have what was only just made up.
 type present struct {
 	cache.Repository
-	held map[digest.Digest]ocispec.Descriptor
+	held  map[digest.Digest]ocispec.Descriptor
+	fresh map[digest.Digest][]byte
 }
 
 func (p present) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	if there, ok := p.held[d.Digest]; ok && there.Size == d.Size {
 		return true, nil
+	}
+	if _, ok := p.fresh[d.Digest]; ok {
+		return false, nil
 	}
 	return p.Repository.Has(ctx, d)
 }
