@@ -21,6 +21,13 @@ func predefined(key string) bool {
 		strings.HasPrefix(key, "TARGET") && isPlatformPart(key[len("TARGET"):])
 }
 
+// effective are the arguments about the build itself that do something, here or in
+// who calls this package. Of the others people are told that they do not.
+func effective() []string {
+	return []string{"BUILDKIT_SYNTAX", "BUILDKIT_SANDBOX_HOSTNAME", "BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_DOCKERFILE_CHECK",
+		"BUILDKIT_INLINE_CACHE", "BUILDKIT_MULTI_PLATFORM", "BUILDKIT_CONTEXT_KEEP_GIT_DIR"}
+}
+
 func isPlatformPart(s string) bool {
 	return slices.Contains([]string{"PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT", "STAGE"}, s)
 }

@@ -92,8 +92,7 @@ func (w *work) notes() []string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(w.opt.BuildArgs)) {
 		switch {
-		case name == "BUILDKIT_SYNTAX", name == "BUILDKIT_SANDBOX_HOSTNAME", name == "BUILDKIT_CACHE_MOUNT_NS",
-			name == "BUILDKIT_DOCKERFILE_CHECK", name == "BUILDKIT_INLINE_CACHE":
+		case slices.Contains(effective(), name):
 		case w.declared[name]:
 		case strings.HasPrefix(name, "BUILDKIT_"):
 			all = append(all, "build argument "+name+" has no effect here")

@@ -26,6 +26,7 @@ type File struct {
 	tree     *parser.Node
 	escape   rune
 	warnings []parser.Warning // empty continuation lines
+	foreign  error            // why its "# syntax=" cannot be followed
 }
 
 // Parse reads the Dockerfile src, which errors call name. An error is an
@@ -54,6 +55,10 @@ func Parse(name string, src []byte) (*File, error) {
 	if stages == 0 && len(errs) == 0 {
 		errs.add(solver.Pos{File: name}, noStage())
 	}
+	if len(errs) > 0 && f.foreign != nil { // it is another language
+		errs = nil
+		return nil, errs.add(solver.Pos{File: name}, f.foreign)
+	}
 	if len(errs) > 0 {
 		return nil, errs.sorted()
 	}
@@ -73,19 +78,26 @@ func read(name string, src []byte) (*File, error) {
 	if bytes.HasPrefix(src, []byte("\xff\xfe")) || bytes.HasPrefix(src, []byte("\xfe\xff")) {
 		return nil, &Error{Pos: solver.Pos{File: name}, Text: "the text is UTF-16", Hint: "save it as UTF-8"}
 	}
+	var foreign error
 	if _, syntax, lines, ok := parser.DetectSyntax(src); ok {
 		if err := acceptSyntax(syntax); err != nil {
-			return nil, at(position(name, lines), err)
+			foreign = at(position(name, lines), err)
 		}
 	}
 	res, err := parser.Parse(bytes.NewReader(src))
+	if err != nil && foreign != nil {
+		return nil, foreign
+	}
 	if err != nil {
 		return nil, parserError(name, err)
 	}
 	if n := withNUL(res.AST.Children); n != nil {
 		return nil, at(position(name, n.Location()), wrong("", "there is a NUL byte in this instruction: it can be in no argument, name or variable"))
 	}
-	f := &File{Name: name, Source: src, tree: res.AST, escape: res.EscapeToken, warnings: res.Warnings}
+	f := &File{
+		Name: name, Source: src,
+		tree: res.AST, escape: res.EscapeToken, warnings: res.Warnings, foreign: foreign,
+	}
 	if err := f.tooNew(); err != nil {
 		return nil, err
 	}

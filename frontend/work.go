@@ -91,7 +91,11 @@ func newWork(f *File, r Resolver, opt Options) *work {
 
 // prepare reads what the file and the build arguments say about the build itself.
 func (w *work) prepare() error {
-	if syntax, ok := w.opt.BuildArgs["BUILDKIT_SYNTAX"]; ok {
+	if syntax, ok := w.opt.BuildArgs["BUILDKIT_SYNTAX"]; !ok {
+		if w.file.foreign != nil {
+			return w.file.foreign
+		}
+	} else if syntax != builtIn {
 		if err := acceptSyntax(syntax); err != nil {
 			return err
 		}
@@ -101,6 +105,10 @@ func (w *work) prepare() error {
 	}
 	return w.configureChecks()
 }
+
+// builtIn is the value of BUILDKIT_SYNTAX that asks for no frontend but the one
+// that is there, whatever the file's "# syntax=" says.
+const builtIn = "dockerfile.v0"
 
 // errFailed stands for an error that was recorded already.
 var errFailed = errors.New("recorded already")

@@ -150,9 +150,9 @@ func loweringOptions(o buildOptions, lookup func(string) (string, bool)) (fronte
 		platforms, source = []string{p}, "DOCKER_DEFAULT_PLATFORM"
 	}
 	for _, s := range platforms {
-		p, err := frontend.ParsePlatform(s)
+		p, err := parsePlatform(source, s)
 		if err != nil {
-			return opt, fmt.Errorf("%s: %w", source, err)
+			return opt, err
 		}
 		opt.Platforms = append(opt.Platforms, p)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,11 +21,20 @@ func (e *env) platform(flag string) (ocispec.Platform, error) {
 	if flag == "" {
 		return ocispec.Platform{}, nil
 	}
-	p, err := frontend.ParsePlatform(flag)
-	if err != nil {
-		return p, fmt.Errorf("%s: %w", source, err)
+	return parsePlatform(source, flag)
+}
+
+// parsePlatform reads a platform that a flag or a variable gives.
+func parsePlatform(source, s string) (ocispec.Platform, error) {
+	p, err := frontend.ParsePlatform(s)
+	if err == nil {
+		return p, nil
 	}
-	return p, nil
+	var wrong *frontend.Error
+	if errors.As(err, &wrong) && wrong.Hint != "" {
+		return p, withHint(fmt.Errorf("%s: %w", source, err), "%s", wrong.Hint)
+	}
+	return p, fmt.Errorf("%s: %w", source, err)
 }
 
 // platformUsage describes --platform of commands that read one image.
