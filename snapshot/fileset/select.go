@@ -42,7 +42,7 @@ type match struct {
 }
 
 // Select finds what q names in t, by COPY's rules. A name that is missing is a
-// [*NotFoundError]. A pattern may match nothing.
+// [*NotFoundError]. A pattern may match nothing, in a directory that is there.
 func Select(ctx context.Context, t snapshot.Tree, q Query) (*Selection, error) {
 	s := &Selection{tree: t, query: q}
 	filter, err := newFilter(nil, q.Exclude)
@@ -99,6 +99,14 @@ func expand(ctx context.Context, t snapshot.Tree, p string) ([]string, error) {
 	dir, err := snapshot.Resolve(t, unquote(literal), true)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p, err)
+	}
+	switch e, err := t.Lstat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, notFound(t, literal, unquote(literal))
+	case err != nil:
+		return nil, err
+	case e.Kind != snapshot.Dir:
+		return nil, fmt.Errorf("%q matches no file: %q is not a directory", p, literal)
 	}
 	names, err := glob(ctx, t, dir, pattern)
 	if errors.Is(err, path.ErrBadPattern) {
