@@ -19,6 +19,9 @@ func (s *Selection) addParents(ctx context.Context, p string) error {
 		root, pattern = "/", p
 	}
 	pattern = path.Clean("/" + pattern)[1:]
+	if pattern == "" {
+		return fmt.Errorf("%q with --parents names no file: end it in **, or leave --parents out", p)
+	}
 	f, err := newFilter([]string{pattern}, s.query.Exclude)
 	if err != nil {
 		return err
@@ -57,9 +60,6 @@ func (s *Selection) isAny(ctx context.Context, m match) (bool, error) {
 
 // nothingOf explains that p, which means name, selects nothing.
 func (s *Selection) nothingOf(p, name string) error {
-	if name == "" {
-		return fmt.Errorf("%q with --parents names no file: write **, or leave --parents out", p)
-	}
 	at, err := snapshot.Resolve(s.tree, name, false)
 	if err != nil {
 		return err

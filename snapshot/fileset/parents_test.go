@@ -23,7 +23,8 @@ func TestSelectParentsErrors(t *testing.T) {
 		{Query{Paths: []string{"cmd/sub/main.go"}}, `"cmd/sub/main.go" is excluded by line 2 of .dockerignore: "cmd/sub"`, true},
 		{Query{Paths: []string{"to-dir/main.go"}}, `"to-dir/main.go" leads through a link, which --parents does not follow: it is "cmd/sub/main.go"`, false},
 		{Query{Paths: []string{"a.go"}, Exclude: []string{"*.go"}}, `--exclude leaves nothing of "a.go"`, false},
-		{Query{Paths: []string{"."}}, `"." with --parents names no file: write **, or leave --parents out`, false},
+		{Query{Paths: []string{"."}}, `"." with --parents names no file: end it in **, or leave --parents out`, false},
+		{Query{Paths: []string{"cmd/./"}}, `"cmd/./" with --parents names no file: end it in **, or leave --parents out`, false},
 		{Query{Paths: []string{"cmd/[a"}}, `"cmd/[a" is not a valid pattern`, false},
 	} {
 		tree := ignoring

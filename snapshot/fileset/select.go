@@ -71,6 +71,9 @@ func (s *Selection) add(ctx context.Context, p string, f *filter) error {
 	for _, n := range names {
 		m, err := resolveMatch(s.tree, n)
 		if errors.Is(err, fs.ErrNotExist) {
+			if hasMeta(p) {
+				p = n
+			}
 			return notFound(s.tree, p, n)
 		}
 		if err != nil {

@@ -119,7 +119,7 @@ func TestSelectErrors(t *testing.T) {
 		{selectTree(), "unlike-anything", `"unlike-anything" not found`},
 		{selectTree(), "a.go/x", `"a.go/x" not found`},
 		{selectTree(), "dangling", `"dangling" is a link to "nowhere", which does not exist`},
-		{selectTree(), "d*g", `"d*g" is a link to "nowhere", which does not exist`},
+		{selectTree(), "d*g", `"dangling" is a link to "nowhere", which does not exist`},
 		{selectTree(), "loop", `resolve loop: too many levels of symbolic links`},
 		{selectTree(), "[a", `"[a" is not a valid pattern`},
 		{selectTree(), "cnd/*.go", `"cnd" not found; did you mean "cmd"?`},
