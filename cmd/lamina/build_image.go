@@ -34,9 +34,12 @@ func (b *build) image(t frontend.Target, found results, epoch *time.Time) export
 	history = append(history, b.untold(t, found, history, epoch)...)
 	date(history, epoch)
 	out.Config.History = history
-	for _, h := range history {
-		if h.Created != nil {
-			out.Config.Created = h.Created // when the last layer was made
+	for i, h := range history {
+		// When the newest layer was made: one that is linked may be older than those
+		// below it. The base's are what they are.
+		before := out.Config.Created
+		if h.Created != nil && (before == nil || i <= len(t.Config.History) || h.Created.After(*before)) {
+			out.Config.Created = h.Created
 		}
 	}
 	if made := out.Config.Created; epoch != nil && (made == nil || made.After(*epoch)) {

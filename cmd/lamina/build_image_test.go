@@ -9,6 +9,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lamina/frontend"
+	"lamina/snapshot"
+	"lamina/solver"
 )
 
 // TestDate fills in the times of a history as the reference does: 0 is none.
@@ -48,6 +52,32 @@ func TestDate(t *testing.T) {
 		if diff := cmp.Diff(tc.want, got); diff != "" {
 			t.Errorf("%v: %s", tc.in, diff)
 		}
+	}
+}
+
+// An image is as old as its newest layer, which need not be the uppermost: a linked
+// one is from the cache when those below it are made anew.
+func TestImageCreated(t *testing.T) {
+	layer := func(n int64) snapshot.Layer { return snapshot.Layer{Created: time.Unix(n, 0)} }
+	b := build{request: &request{}, plan: &frontend.Build{Graph: &solver.Graph{}}}
+	g := b.plan.Graph
+	base := g.Add(solver.Node{Op: solver.Image{}})
+	below := g.Add(solver.Node{Op: solver.Copy{Dest: "/below"}, Inputs: []solver.ID{base}})
+	linked := g.Add(solver.Node{Op: solver.Copy{Dest: "/linked"}, Inputs: []solver.ID{base}})
+	merged := g.Add(solver.Node{Op: solver.Merge{}, Inputs: []solver.ID{below, linked}})
+	found := results{
+		base: {}, below: {Layers: []snapshot.Layer{layer(9)}}, linked: {Layers: []snapshot.Layer{layer(5)}},
+		merged: {Layers: []snapshot.Layer{layer(9), layer(5)}},
+	}
+	future := time.Unix(100, 0)
+	target := frontend.Target{Root: merged, History: []frontend.History{{CreatedBy: "COPY", Node: below}, {CreatedBy: "COPY --link", Node: merged}}}
+	target.Config.History = []ocispec.History{{Created: &future}}
+	out := b.image(target, found, nil)
+	if got := out.Config.Created.Unix(); got != 9 {
+		t.Errorf("created is %d, want 9, when the newest of the new layers was made", got)
+	}
+	if h := out.Config.History; len(h) != 3 || h[1].Created.Unix() != 9 || h[2].Created.Unix() != 5 || h[2].EmptyLayer {
+		t.Errorf("history is %+v", h)
 	}
 }
 
