@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"lamina/cmd/lamina/internal/provenance"
+	"lamina/cmd/lamina/internal/sbom"
 	"lamina/exporter"
 	"lamina/frontend"
 )
@@ -25,7 +28,7 @@ func (a attests) any() bool { return a.provenance || a.sbom }
 
 // attest adds to img, which is the image of t, what is to be stated about it, and to
 // m what --metadata-file says of that.
-func (b *build) attest(img *exporter.Output, t frontend.Target, m *made) error {
+func (b *build) attest(ctx context.Context, img *exporter.Output, t frontend.Target, m *made) error {
 	if b.attests.provenance {
 		a, err := b.provenance(t)
 		if err != nil {
@@ -38,6 +41,13 @@ func (b *build) attest(img *exporter.Output, t frontend.Target, m *made) error {
 		}
 		m.more[key] = a.Predicate
 	}
+	if b.attests.sbom {
+		a, err := b.contents(ctx, img, m)
+		if err != nil {
+			return err
+		}
+		img.Attestations = append(img.Attestations, a)
+	}
 	platform := frontend.FormatPlatform(t.Platform)
 	for i := range img.Attestations {
 		for _, n := range m.names {
@@ -46,6 +56,29 @@ func (b *build) attest(img *exporter.Output, t frontend.Target, m *made) error {
 		}
 	}
 	return nil
+}
+
+// contents states what software is in img.
+func (b *build) contents(ctx context.Context, img *exporter.Output, m *made) (exporter.Attestation, error) {
+	a := exporter.Attestation{PredicateType: sbom.PredicateType}
+	tree, err := b.engine.Tree(ctx, img.Layers)
+	if err != nil {
+		return a, err
+	}
+	packages, err := sbom.Find(ctx, tree)
+	if err != nil {
+		return a, fmt.Errorf("list the software of the image: %w", err)
+	}
+	name := "image"
+	if len(m.names) > 0 {
+		name = m.names[0].Familiar()
+	}
+	when := b.started
+	if epoch := cmp.Or(b.timestamp, epochTime(b.plan.Epoch)); epoch != nil { // the image is to be the same twice
+		when = *epoch
+	}
+	a.Predicate, err = sbom.Document(name, packages, "lamina-"+version, when)
+	return a, err
 }
 
 // parseAttests parses --attest, --provenance and --sbom; the last of a kind counts.
@@ -104,9 +137,10 @@ func (a *attests) set(s string) error {
 	case "sbom":
 		a.sbom = !off
 		for key := range values {
-			if !off {
-				return unknownOption(key, []string{"disabled"})
+			if key == "generator" {
+				return errors.New("lamina lists the software itself, and runs no generator")
 			}
+			return unknownOption(key, []string{"disabled"})
 		}
 		return nil
 	case "":

@@ -102,7 +102,7 @@ func (b *build) pack(ctx context.Context, found results, out output, i int, m *m
 			err = b.squash(ctx, &img, b.baseLayers(t.Root))
 		}
 		if err == nil {
-			err = b.attest(&img, t, m)
+			err = b.attest(ctx, &img, t, m)
 		}
 		if err != nil {
 			return ocispec.Descriptor{}, err

@@ -32,7 +32,7 @@ func (o *resultOptions) register(f *pflag.FlagSet) {
 	f.StringArrayVarP(&o.outputs, "output", "o", nil, "Where the result goes (type=oci|docker|tar|local|image|registry|cacheonly,dest=PATH)")
 	f.BoolVar(&o.push, "push", false, "Push the image to the registries of its names")
 	f.BoolVar(&o.load, "load", false, "Put the image into the store, also if --output says something else")
-	f.StringArrayVar(&o.attests, "attest", nil, "Attestation about the image (type=provenance[,mode=min|max])")
+	f.StringArrayVar(&o.attests, "attest", nil, "Attestation about the image (type=provenance[,mode=min|max],\ntype=sbom)")
 	f.StringVar(&o.provenance, "provenance", "", "Short for --attest=type=provenance (true, false or its options)")
 	f.StringVar(&o.sbom, "sbom", "", "Short for --attest=type=sbom (true or false)")
 	o.registerContent(f)

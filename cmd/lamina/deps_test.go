@@ -49,6 +49,7 @@ var layers = map[string][]string{
 	"cmd/lamina/internal/policy":     nil,
 	"cmd/lamina/internal/provenance": nil,
 	"cmd/lamina/internal/progress":   {"cmd/lamina/internal/human"},
+	"cmd/lamina/internal/sbom":       {"snapshot"},
 	"cmd/lamina/internal/sshagent":   nil,
 }
 
