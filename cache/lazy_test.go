@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -85,5 +86,26 @@ func TestLazyKeepsOnlyWhatIsWhole(t *testing.T) {
 	var corrupt *cache.CorruptError
 	if _, err := io.ReadAll(rc); !errors.As(err, &corrupt) {
 		t.Errorf("reading other bytes: %v, want a CorruptError", err)
+	}
+}
+
+// What every place says it does not have is not asked for again; what could not be
+// asked for is.
+func TestLazyForgetsWhatIsLost(t *testing.T) {
+	for _, answer := range []error{fs.ErrNotExist, errors.New("no route to host")} {
+		l, _, d := lazy(t, "content")
+		l.Remote = func(string) (cache.Blobs, error) { return nil, answer }
+		_, err := l.Open(t.Context(), d)
+		if !errors.Is(err, answer) {
+			t.Errorf("error is %v, want %v", err, answer)
+		}
+		var lost *cache.LostError
+		gone := answer == fs.ErrNotExist
+		if errors.As(err, &lost) != gone {
+			t.Errorf("%v is a LostError: %v", err, !gone)
+		}
+		if has, err := l.Has(t.Context(), d); has == gone || err != nil {
+			t.Errorf("after %v: Has is %v, %v", answer, has, err)
+		}
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
+	"time"
 
 	"lamina/exporter"
 	"lamina/frontend"
@@ -21,11 +23,16 @@ type travelling struct {
 	imported map[string]*travel.Cache // by place
 }
 
+// importPatience is how long a build waits for the caches that it is to use.
+const importPatience = time.Minute
+
+var errSlow = errors.New("it took too long to answer")
+
 // importCaches begins to read the caches that --cache-from names and returns what
 // waits for them, and what gives up on them. One that cannot be had is no reason to
 // fail: the build only takes longer.
-func (b *build) importCaches(ctx context.Context) (wait func() []solver.Records, stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
+func (b *build) importCaches(outer context.Context) (wait func() []solver.Records, stop func()) {
+	ctx, cancel := context.WithTimeoutCause(outer, importPatience, errSlow)
 	type imported struct {
 		cache *travel.Cache
 		index *travel.Index
@@ -38,7 +45,7 @@ func (b *build) importCaches(ctx context.Context) (wait func() []solver.Records,
 			found, index, err := b.engine.ImportCache(ctx, from.Place)
 			st.end(nil)
 			switch {
-			case err != nil && ctx.Err() == nil:
+			case err != nil && !errors.Is(ctx.Err(), context.Canceled):
 				b.display.warn(notImported(from, err))
 			case err == nil:
 				all[i] = imported{found, index}
@@ -111,6 +118,9 @@ func (b *build) exportCaches(ctx context.Context) error {
 			b.display.warn(to.note)
 		}
 		if to.inline {
+			if why := b.notCarried(); why != "" {
+				b.display.warn("--cache-to type=inline has no effect: " + why)
+			}
 			continue // the image has it
 		}
 		if err := b.exportCache(ctx, to); err != nil {
@@ -122,6 +132,17 @@ func (b *build) exportCaches(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// notCarried says why images carry no cache, if they do not.
+func (b *build) notCarried() string {
+	switch {
+	case !slices.ContainsFunc(b.outputs, func(out output) bool { return out.isImage() }):
+		return "no --output is an image"
+	case b.opt.squash, b.opt.squashAll:
+		return "squashed layers are no step's"
+	}
+	return ""
 }
 
 func (b *build) exportCache(ctx context.Context, to cacheTo) (err error) {

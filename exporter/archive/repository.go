@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -99,7 +100,10 @@ func (l *Layout) document(d digest.Digest) (ocispec.Descriptor, error) {
 }
 
 // Tag makes a tag stand for root; see [cache.Repository].
-func (l *Layout) Tag(_ context.Context, name string, root ocispec.Descriptor) error {
+func (l *Layout) Tag(ctx context.Context, name string, root ocispec.Descriptor) error {
+	if ok, err := l.Has(ctx, root); err != nil || !ok {
+		return fmt.Errorf("tag %s in layout %s: %w", name, l.dir, cmp.Or(err, fs.ErrNotExist))
+	}
 	root.Annotations = map[string]string{ocispec.AnnotationRefName: name}
 	if err := l.setIndex([]ocispec.Descriptor{root}); err != nil {
 		return fmt.Errorf("write layout %s: %w", l.dir, err)

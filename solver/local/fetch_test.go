@@ -19,6 +19,7 @@ import (
 	"lamina/cache"
 	"lamina/snapshot"
 	"lamina/solver"
+	"lamina/solver/local"
 )
 
 // fileServer serves one file and counts how often it was sent and asked for.
@@ -176,5 +177,32 @@ func TestHas(t *testing.T) {
 	has := func(l ...snapshot.Layer) bool { return b.worker.Has(t.Context(), solver.Result{Layers: l}) }
 	if !has() || !has(here) || has(here, gone) || has(snapshot.Layer{ID: "never-made"}) {
 		t.Error("what is here is not there, or the other way about")
+	}
+}
+
+// A layer that is not what was said of it is named, and no result that needs it is
+// had any more, until it is there.
+func TestDistrust(t *testing.T) {
+	b := newBench(t)
+	good := imageLayer(t, b.store, "f", "content")
+	lying := good
+	lying.DiffID = digest.FromString("something else")
+	result := solver.Result{Layers: []snapshot.Layer{lying}}
+	if !b.worker.Has(t.Context(), result) {
+		t.Fatal("its blob is here")
+	}
+	_, err := b.worker.Unpack(t.Context(), result.Layers, nil)
+	var lost *local.LayerError
+	if !errors.As(err, &lost) || lost.Layer.DiffID != lying.DiffID {
+		t.Fatalf("error is %v", err)
+	}
+	if first, again := b.worker.Distrust(lost.Layer), b.worker.Distrust(lost.Layer); !first || again {
+		t.Errorf("distrusted %v, then %v", first, again)
+	}
+	if b.worker.Has(t.Context(), result) {
+		t.Error("the result is still had")
+	}
+	if !b.worker.Has(t.Context(), solver.Result{Layers: []snapshot.Layer{good}}) {
+		t.Error("the same blob, rightly described, is distrusted too")
 	}
 }

@@ -177,7 +177,11 @@ func (doc document) cache(held []ocispec.Descriptor) *Cache {
 			c.Dropped++
 			continue
 		}
-		c.add(newStep(r, s.Used))
+		used := s.Used
+		if now := time.Now(); used.After(now) {
+			used = now // or it would be kept for ever
+		}
+		c.add(newStep(r, used))
 	}
 	return c
 }

@@ -283,9 +283,15 @@ func TestWriteNeverOverwritesImages(t *testing.T) {
 	for _, inline := range []bool{false, true} {
 		repo := cachetest.NewMemory()
 		root := f.image(repo, "app", inline)
-		_, err := Write(t.Context(), repo, "app", f.blobs, f.pack(f.run("x", root.Digest)), Options{Alone: true})
-		if !errors.Is(err, errImage) {
-			t.Errorf("inline %v: %v", inline, err)
+		known, err := Read(t.Context(), repo, "app")
+		if inline != (err == nil) {
+			t.Fatal(err)
+		}
+		for _, known := range []*Cache{nil, known} {
+			_, err := Write(t.Context(), repo, "app", f.blobs, f.pack(f.run("x", root.Digest)), Options{Alone: true, Known: known})
+			if !errors.Is(err, errImage) {
+				t.Errorf("inline %v, known %v: %v", inline, known != nil, err)
+			}
 		}
 		if now, _ := repo.Resolve(t.Context(), "app"); now.Digest != root.Digest {
 			t.Error("the image was overwritten")

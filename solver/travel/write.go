@@ -177,10 +177,10 @@ func (w *writer) read(ctx context.Context) (*Cache, error) {
 	if err != nil || root.Digest == "" {
 		return newCache(), err
 	}
-	if w.known != nil && w.known.Root.Digest == root.Digest {
-		return w.known, nil
+	there := w.known
+	if there == nil || there.Root.Digest != root.Digest {
+		there, err = readRoot(ctx, w.dst, root)
 	}
-	there, err := readRoot(ctx, w.dst, root)
 	switch {
 	case errors.Is(err, ErrNoCache), err == nil && there.Image:
 		return nil, errImage
