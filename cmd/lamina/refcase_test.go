@@ -69,12 +69,22 @@ func (c *refCase) section(name string) string {
 // args are the flags of the build.
 func (c *refCase) args() []string { return strings.Fields(c.section("args")) }
 
-// served are the files of the server at $HTTP.
+// served are the files of the server at $HTTP. Of NAME.spec it is the archive
+// NAME that the lines of it describe.
 func (c *refCase) served() map[string][]byte {
 	files := map[string][]byte{}
 	for _, f := range c.archive.Files {
-		if name, ok := strings.CutPrefix(f.Name, "http/"); ok {
-			files[name] = f.Data
+		name, ok := strings.CutPrefix(f.Name, "http/")
+		if !ok {
+			continue
+		}
+		files[name] = f.Data
+		if archive, ok := strings.CutSuffix(name, ".spec"); ok {
+			data, err := makeTar(string(f.Data), filepath.Ext(archive))
+			if err != nil {
+				panic(f.Name + ": " + err.Error()) // a mistake in the case
+			}
+			files[archive] = data
 		}
 	}
 	return files
@@ -228,6 +238,7 @@ func copyFile(to, from string) error {
 //
 //	KIND MODE UID:GID UNIX NAME [CONTENT | -> TARGET | MAJOR,MINOR] [KEY=VALUE…]
 //
+// where in CONTENT "|" ends a line and "\s" is a space,
 // with KIND one of f d l (symbolic link) h (hard link) c b p g (a global header).
 func makeTar(spec, ext string) ([]byte, error) {
 	var buf bytes.Buffer
@@ -298,7 +309,7 @@ func addMember(tw *tar.Writer, words []string) error {
 				return err
 			}
 		default:
-			content = strings.ReplaceAll(words[i], "|", "\n")
+			content = strings.NewReplacer("|", "\n", `\s`, " ").Replace(words[i])
 		}
 	}
 	h.Size = int64(len(content))
