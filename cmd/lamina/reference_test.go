@@ -76,7 +76,7 @@ func (r *reference) build(t *testing.T, c *refCase, server string, more ...strin
 	}
 	args := append([]string{"build", "--progress=plain", "--no-cache"}, more...)
 	cmd := exec.Command("lamina", append(args, flags...)...)
-	cmd.Env = append(os.Environ(), "LAMINA_ROOT="+r.store)
+	cmd.Env = append(os.Environ(), "LAMINA_ROOT="+r.store, "TOKEN=secret") // see serve
 	return cmd.CombinedOutput()
 }
 

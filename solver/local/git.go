@@ -107,14 +107,6 @@ func (w *Worker) adopt(ctx context.Context, dir string) (snapshot.ID, error) {
 	if err := fileset.Copy(ctx, draft, fileset.Memory(), from, fileset.CopyOptions{Dest: "/", Now: time.Now()}); err != nil {
 		return "", err
 	}
-	root, err := host.Lstat(".")
-	if err != nil {
-		return "", err
-	}
-	root.Name, root.UID, root.GID = ".", 0, 0
-	if err := draft.Mkdir(".", root); err != nil {
-		return "", err
-	}
 	id := newID()
 	return id, draft.Commit(id)
 }
