@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -58,9 +59,30 @@ func (b *build) fromDirectory(in *input, dir string) error {
 	if err != nil {
 		return fmt.Errorf("open context: %w", err)
 	}
-	in.tree = host
+	in.tree = b.withoutStore(host, dir)
 	in.closers = append(in.closers, host.Close)
 	return nil
+}
+
+// withoutStore is t, the directory dir, without the store if that is in it, as
+// where CI keeps everything beneath a project: it changes while it is read.
+func (b *build) withoutStore(t snapshot.Tree, dir string) snapshot.Tree {
+	rel, err := filepath.Rel(realPath(dir), realPath(b.root))
+	if err != nil || rel == "." || !filepath.IsLocal(rel) {
+		return t
+	}
+	return fileset.Without(t, filepath.ToSlash(rel))
+}
+
+// realPath is name without links, as far as that can be told.
+func realPath(name string) string {
+	if abs, err := filepath.Abs(name); err == nil {
+		name = abs
+	}
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		return real
+	}
+	return name
 }
 
 // fromGit makes the files of a commit the context.
