@@ -135,20 +135,24 @@ func encode(doc document) ([]byte, error) {
 
 // decode reads what encode wrote.
 func decode(data []byte) (document, error) {
-	var doc document
 	z, err := zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxDocument))
 	if err != nil {
-		return doc, fmt.Errorf("%w: %w", ErrDamaged, err)
+		return document{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	defer z.Close()
 	text, err := io.ReadAll(io.LimitReader(z, maxDocument+1))
 	if err == nil && len(text) > maxDocument {
 		err = fmt.Errorf("more than %d bytes", maxDocument)
 	}
-	if err == nil {
-		err = json.Unmarshal(text, &doc)
-	}
 	if err != nil {
+		return document{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return parse(text)
+}
+
+func parse(text []byte) (document, error) {
+	var doc document
+	if err := json.Unmarshal(text, &doc); err != nil {
 		return doc, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if doc.Version != documentVersion {
