@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -96,6 +97,15 @@ func parsePlace(s string) (a annotation, err error) {
 		return a, fmt.Errorf("%s: an index is for all platforms", s)
 	}
 	return a, nil
+}
+
+// noteCreated annotates images with their own times.
+func noteCreated(images []exporter.Output) {
+	for i := range images {
+		if when := images[i].Config.Created; when != nil {
+			images[i].Annotations = map[string]string{ocispec.AnnotationCreated: when.UTC().Format(time.RFC3339)}
+		}
+	}
 }
 
 // annotate adds annotations to images of one target and to the options of packing

@@ -109,6 +109,9 @@ func (b *build) pack(ctx context.Context, found results, out output, i int, m *m
 		}
 		images = append(images, img)
 	}
+	if b.opt.createdNote {
+		noteCreated(images)
+	}
 	annotate(out.annotations, images, &opt)
 	return exporter.Pack(ctx, images, b.engine.Pool, b.engine.Blobs, opt)
 }

@@ -8,6 +8,7 @@ type resultOptions struct {
 	labels      []string
 	annotations []string
 	attests     []string
+	createdNote bool
 	provenance  string
 	sbom        string
 	unset       []string
@@ -47,6 +48,7 @@ func (o *resultOptions) registerContent(f *pflag.FlagSet) {
 	f.BoolVar(&o.omitHistory, "omit-history", false, "Leave the history out of the image")
 	f.StringVar(&o.epoch, "source-date-epoch", "", "Time of the image's configuration, in seconds since 1970 (SOURCE_DATE_EPOCH)")
 	f.BoolVar(&o.rewriteTimestamp, "rewrite-timestamp", false, "Make no file of this build's layers younger than SOURCE_DATE_EPOCH")
+	f.BoolVar(&o.createdNote, "created-annotation", false, "Annotate the manifest with the time of the image (org.opencontainers.image.created)")
 	f.StringVar(&o.timestamp, "timestamp", "", "Time of the image and of all files in this build's layers, in seconds since 1970")
 }
 

@@ -93,10 +93,14 @@ func outputOptions() map[string]outputOption {
 		}},
 		"dangling-name-empty-only": {"image", toggle(func(out *output, v bool) { out.prefixAlone = v })},
 		"danging-name-empty-only":  {"image", toggle(func(out *output, v bool) { out.prefixAlone = v })}, // as BuildKit spells it
-		"name-canonical":           {"image", idle("every image in the store can be named by its digest")},
-		"unpack":                   {"image", idle("a build's layers are unpacked where they were made")},
-		"prefer-nondist-layers":    {ofImages, idle("layers that may not be distributed keep their media type")},
-		"attestation-inline":       {ofImages, idle("attestations are always in the image's index")},
+		"context": {"docker", func(out *output, v string) error {
+			out.notes = append(out.notes, "there is no docker to load into but this store")
+			return nil
+		}},
+		"name-canonical":        {"image", idle("every image in the store can be named by its digest")},
+		"unpack":                {"image", idle("a build's layers are unpacked where they were made")},
+		"prefer-nondist-layers": {ofImages, idle("layers that may not be distributed keep their media type")},
+		"attestation-inline":    {ofImages, idle("attestations are always in the image's index")},
 
 		"compression": {ofImages, func(out *output, v string) error {
 			out.pack.Compression = exporter.Compression(v)
