@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -99,7 +100,7 @@ func (w *work) notes() []string {
 		case predefined(name):
 		default:
 			note := "build argument " + name + " was not consumed: no ARG declares it"
-			if match, ok := suggest.Search(name, slices.Sorted(maps.Keys(w.declared)), true); ok {
+			if match := nearest(name, slices.Sorted(maps.Keys(w.declared))); match != "" {
 				note += " (did you mean " + match + "?)"
 			}
 			all = append(all, note)
@@ -110,12 +111,25 @@ func (w *work) notes() []string {
 			continue
 		}
 		note := fmt.Sprintf("there is no check called %s", name)
-		if match, ok := suggest.Search(name, ruleNames(), true); ok {
+		if match := nearest(name, ruleNames()); match != "" {
 			note += " (did you mean " + match + "?)"
 		}
 		all = append(all, note)
 	}
 	return all
+}
+
+// nearest returns the first of the options that are most like word, or "" if none
+// is. It is the reference's search, without comparing what cannot be alike.
+func nearest(word string, options []string) string {
+	const limit = 3 // edits; as many more letters make as many edits
+	n := utf8.RuneCountInString(word)
+	near := slices.DeleteFunc(slices.Clone(options), func(option string) bool {
+		m := utf8.RuneCountInString(option)
+		return m-n >= limit || n-m >= limit
+	})
+	match, _ := suggest.Search(word, near, true)
+	return match
 }
 
 // ruleNames are the names of all checks.

@@ -11,7 +11,6 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
-	"github.com/moby/buildkit/util/suggest"
 
 	"lamina/solver"
 )
@@ -25,7 +24,7 @@ func (s *stage) checkFromArgs(unknown map[string]struct{}, lines []parser.Range)
 		if slices.Contains(options, name) {
 			continue
 		}
-		match, _ := suggest.Search(name, options, true)
+		match := nearest(name, options)
 		s.lint.Run(&linter.RuleUndefinedArgInFrom, lines, linter.RuleUndefinedArgInFrom.Format(name, match))
 	}
 }
@@ -62,7 +61,7 @@ func (s *stage) checkVariables(unknown map[string]struct{}, c instructions.Comma
 		if _, declared := s.args.Get(name); declared || hidden(name) {
 			continue
 		}
-		match, _ := suggest.Search(name, s.env.Keys(), true)
+		match := nearest(name, s.env.Keys())
 		s.lint.Run(&linter.RuleUndefinedVar, c.Location(), linter.RuleUndefinedVar.Format(name, match))
 	}
 }

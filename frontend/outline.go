@@ -45,6 +45,7 @@ type OutlineMount struct {
 // reference's request "frontend.outline", and like that takes no notice of
 // opt.Platforms. Its errors are those of [Lower].
 func Describe(ctx context.Context, f *File, r Resolver, opt Options) (*Outline, error) {
+	opt.Allow = everything()
 	w := newWork(f, r, opt)
 	if err := w.prepare(); err != nil {
 		return nil, w.errors.add(solver.Pos{File: f.Name}, err).sorted()
