@@ -93,6 +93,19 @@ func (r *reference) base(t *testing.T, name string) {
 
 // result describes what c is built to.
 func (r *reference) result(t *testing.T, c *refCase) string {
+	server := serveRefCase(t, c)
+	archive := filepath.Join(t.TempDir(), "image.tar")
+	if out, err := r.build(t, c, server, "-o", "type=oci,dest="+archive); err != nil {
+		t.Logf("%s", out)
+		return refFailed
+	}
+	return strings.NewReplacer(server, "$HTTP", strings.TrimPrefix(server, "http://"), "$HOST").Replace(readRefArchive(t, archive, r.bases).String())
+}
+
+// serveRefCase starts the server of c and returns its URL. It skips the test if c
+// needs git and there is none.
+func serveRefCase(t *testing.T, c *refCase) string {
+	t.Helper()
 	server := httptest.NewUnstartedServer(nil)
 	url := "http://" + server.Listener.Addr().String()
 	handler, err := c.serve(t.TempDir(), url)
@@ -104,13 +117,8 @@ func (r *reference) result(t *testing.T, c *refCase) string {
 	}
 	server.Config.Handler = handler
 	server.Start()
-	defer server.Close()
-	archive := filepath.Join(t.TempDir(), "image.tar")
-	if out, err := r.build(t, c, server.URL, "-o", "type=oci,dest="+archive); err != nil {
-		t.Logf("%s", out)
-		return refFailed
-	}
-	return strings.NewReplacer(server.URL, "$HTTP", server.Listener.Addr().String(), "$HOST").Replace(readRefArchive(t, archive, r.bases).String())
+	t.Cleanup(server.Close)
+	return url
 }
 
 func readRefArchive(t *testing.T, file string, bases []dockerspec.DockerOCIImage) refImages {

@@ -19,7 +19,7 @@ import (
 	"lamina/runner"
 )
 
-// sshServer is a real sshd that lets one key in and answers with a greeting. It is
+// sshServer is a real sshd that lets one key in and runs one command. It is
 // started for each connection, as by inetd.
 type sshServer struct {
 	port   int
@@ -30,7 +30,7 @@ type sshServer struct {
 
 const greeting = "hello from sshd"
 
-func newSSHServer(t *testing.T) *sshServer {
+func newSSHServer(t *testing.T, command string) *sshServer {
 	sshd, err := exec.LookPath("/usr/sbin/sshd")
 	if err != nil {
 		t.Skip(err)
@@ -67,8 +67,8 @@ UsePAM no
 UseDNS no
 PermitRootLogin yes
 PasswordAuthentication no
-ForceCommand echo %s
-`, host, dir, greeting)
+ForceCommand %s
+`, host, dir, command)
 	for name, data := range map[string][]byte{
 		"id": pem.EncodeToMemory(block), "keys": ssh.MarshalAuthorizedKey(known), "config": []byte(config),
 	} {
@@ -140,7 +140,7 @@ func TestSSH(t *testing.T) {
 	if err := runner.Supported(); err != nil {
 		t.Skip(err)
 	}
-	s := newSSHServer(t)
+	s := newSSHServer(t, "echo "+greeting)
 	dir, store := t.TempDir(), t.TempDir()
 	if err := copyFile(filepath.Join(dir, "busybox"), busybox); err != nil {
 		t.Fatal(err)
