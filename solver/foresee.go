@@ -85,9 +85,7 @@ func (f *future) lookAhead(ctx context.Context) {
 			return
 		}
 		if rec != nil { // tells the identity, though its result is gone
-			absent := *rec
-			absent.Absent, absent.Result.Layers = true, nil
-			f.foresight.known, f.foresight.result = true, Result{ID: f.solved(&absent).ID}
+			f.foresight.known, f.foresight.result = true, Result{ID: f.solved(rec).ID}
 			return
 		}
 	}

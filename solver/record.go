@@ -2,7 +2,6 @@ package solver
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -80,6 +79,13 @@ func (r *Record) Identity() digest.Digest {
 // are not its keys.
 func (r *Record) Exact() bool { return !bytes.Contains(r.Op, []byte(`\ufffd`)) }
 
+// identity is r without the result.
+func (r *Record) identity() *Record {
+	absent := *r
+	absent.Absent, absent.Result.Layers = true, nil
+	return &absent
+}
+
 // recordedOp is an operation as a record has it.
 type recordedOp struct {
 	json.RawMessage
@@ -137,7 +143,12 @@ func (s *solve) recall(ctx context.Context, k cache.Key) (told *Record, usable b
 			continue
 		}
 		if r.Absent || !s.worker.Has(ctx, r.Result) {
-			told = cmp.Or(told, r)
+			if told == nil {
+				told = r.identity()
+				if i > 0 {
+					remember(ctx, s.opt.Index, k, told)
+				}
+			}
 			continue
 		}
 		if i > 0 {

@@ -541,14 +541,14 @@ func TestSolveImports(t *testing.T) {
 func TestSolveForesees(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &fakeWorker{content: map[string]string{"context": "one", "stage": "out"}, lost: map[snapshot.ID]bool{}}
-		build := func(index cache.Index) (executed []string, solved map[string]*Record) {
+		build := func(index cache.Index, imports ...Records) (executed []string, solved map[string]*Record) {
 			var g Graph
 			tools := sleep(&g, scratch(&g), "tools", "1s")
 			src := copyFrom(&g, copyFrom(&g, scratch(&g), g.Add(Node{Op: Local{Name: "context"}}), "/src"), tools, "/tools")
 			end := copyFrom(&g, scratch(&g), sleep(&g, src, "make", "1s"), "/bin")
 			solved = map[string]*Record{}
 			var mu sync.Mutex
-			opt := Options{Index: index, Solved: func(s Solved) {
+			opt := Options{Index: index, Imports: imports, Solved: func(s Solved) {
 				mu.Lock()
 				defer mu.Unlock()
 				label, _ := labelOf(g.Nodes[s.Node].Op)
@@ -599,6 +599,13 @@ func TestSolveForesees(t *testing.T) {
 		_, again := build(with([]string{"copy /tools"}, "copy /bin"))
 		if r := again["copy /tools"]; len(again) != 2 || r == nil || !r.Absent || r.Identity() != all["copy /tools"].Result.ID {
 			t.Errorf("told of %v", again)
+		}
+		// What was learned of other places is known without them, too.
+		here := &memoryIndex{}
+		for _, imports := range [][]Records{{with([]string{"copy /tools"}, "copy /bin")}, nil} {
+			if got, _ := build(here, imports...); len(got) > 0 {
+				t.Errorf("with %d imports %q are executed", len(imports), got)
+			}
 		}
 		w.content["context"] = "two"
 		got, _ := build(with([]string{"copy /tools"}, "copy /bin"))
