@@ -43,7 +43,7 @@ func (r refusal) wait() error {
 	case unix.ENOENT.Error(): // the command itself was found before
 		return &CommandError{Code: 127, Err: fmt.Errorf("%s: the interpreter that it names is missing", path)}
 	case unix.ENOEXEC.Error():
-		return &CommandError{Code: 126, Err: fmt.Errorf("%s: %s: neither a program for this machine nor a script that begins with #!", path, cause)}
+		return &CommandError{Code: 126, Err: fmt.Errorf("%s: %s: neither a program for this machine nor a script that names its interpreter", path, cause)}
 	}
 	return &CommandError{Code: 126, Err: fmt.Errorf("%s: %s", path, cause)}
 }

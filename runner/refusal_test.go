@@ -22,9 +22,9 @@ func TestRefusal(t *testing.T) {
 		code int
 		text string
 	}{
-		{[]string{"/text"}, 126, "/text: exec format error: neither a program for this machine nor a script that begins with #!"},
-		{[]string{"/elf"}, 126, "/elf: exec format error: neither a program for this machine nor a script that begins with #!"},
-		{[]string{"/empty"}, 126, "/empty: exec format error: neither a program for this machine nor a script that begins with #!"},
+		{[]string{"/text"}, 126, "/text: exec format error: neither a program for this machine nor a script that names its interpreter"},
+		{[]string{"/elf"}, 126, "/elf: exec format error: neither a program for this machine nor a script that names its interpreter"},
+		{[]string{"/empty"}, 126, "/empty: exec format error: neither a program for this machine nor a script that names its interpreter"},
 		{[]string{"/script"}, 127, "/script: the interpreter that it names is missing"},
 		{[]string{"/plain"}, 126, "/plain: permission denied"},
 		{[]string{"/bin"}, 126, "/bin: is a directory"},

@@ -5,6 +5,8 @@ package main
 
 import (
 	"context"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 
@@ -20,6 +22,7 @@ func main() {
 
 // realMain runs the command line of this process and returns its exit code.
 func realMain() int {
+	log.SetOutput(io.Discard) // x/crypto's ssh agent logs what its clients did wrong
 	ctx, stop := interruptible()
 	defer stop()
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv}

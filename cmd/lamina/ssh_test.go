@@ -184,6 +184,9 @@ RUN --mount=type=ssh ssh-add -l || echo none
 				t.Errorf("--ssh=%s: %v, %q is not in\n%s", tc.flag, err, want, out)
 			}
 		}
+		if strings.Contains(out, "not change them") {
+			t.Errorf("what a step may not do with an agent is logged:\n%s", out)
+		}
 	}
 	if keys, err := s.ring.List(); err != nil || len(keys) != 1 {
 		t.Errorf("a step removed keys of the agent: %d are left, %v", len(keys), err)

@@ -106,7 +106,7 @@ func (a *Agent) Serve(ctx context.Context, conn net.Conn) error {
 
 // served forgets that a connection ended: that is how all of them do.
 func served(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
 		return nil
 	}
 	return err
