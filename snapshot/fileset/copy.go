@@ -200,7 +200,7 @@ func (c *copier) item(ctx context.Context, f From, it item, dst string, x *ident
 	if err != nil {
 		return err
 	}
-	if c.above[path.Dir(name)] && !(exists && it.entry.Kind == snapshot.Dir) {
+	if len(c.above) > 0 && c.above[path.Dir(name)] && !(exists && it.entry.Kind == snapshot.Dir) {
 		if err := c.target.touch(path.Dir(name)); err != nil {
 			return err
 		}
