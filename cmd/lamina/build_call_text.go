@@ -75,14 +75,20 @@ func excerpt(in *input, pos solver.Pos) string {
 	return b.String()
 }
 
-// printable is text of a Dockerfile without what would move a terminal's cursor.
+// printable is text of a Dockerfile without what would move a terminal's cursor,
+// but for the end of a line.
 func printable(line string) string {
-	return strings.Map(func(r rune) rune {
+	line, crlf := strings.CutSuffix(line, "\r")
+	line = strings.Map(func(r rune) rune {
 		if r != '\t' && r != '\n' && unicode.IsControl(r) {
 			return unicode.ReplacementChar
 		}
 		return r
-	}, strings.TrimSuffix(line, "\r"))
+	}, line)
+	if crlf {
+		line += "\r"
+	}
+	return line
 }
 
 func outlineText(o *frontend.Outline) string {
