@@ -158,8 +158,6 @@ func TestUnpack(t *testing.T) {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func TestUnpackHidesReplacedDirectory(t *testing.T) {
 	// The directory comes back, but not with what it had before.
 	archive := tarball(t, tarFile("app", "f"), tarDir("app"), tarFile("app/new", "n"))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -140,11 +139,4 @@ func (b *bare) fetchAll(ctx context.Context, src solver.Git) error {
 // run runs git on b.
 func (b *bare) run(ctx context.Context, args ...string) (string, error) {
 	return b.git(ctx, append([]string{"--git-dir=" + b.dir}, args...)...)
-}
-
-// commitOf is the commit that at stands for: at may have been asked for by the
-// digits of an annotated tag.
-func (b *bare) commitOf(ctx context.Context, at Commit) (string, error) {
-	out, err := b.run(ctx, "rev-parse", at.Object+"^{commit}")
-	return strings.TrimSpace(out), err
 }
