@@ -272,7 +272,7 @@ USER nobody
 		l.dir, l.root = home, filepath.Join(home, "store")
 		l.file("Dockerfile", dockerfile)
 		l.path = copyProgram(t, l.path, home)
-		cmd := l.command("build", "-q", "--build-arg", "SOURCE_DATE_EPOCH=0", "-f", "Dockerfile", "-t", "x", ".")
+		cmd := l.command("build", "-q", "--build-arg", "SOURCE_DATE_EPOCH=0", "--rewrite-timestamp", "-f", "Dockerfile", "-t", "x", ".")
 		cmd.Env = append(cmd.Env, "HOME="+home)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		r := finish(t, cmd)

@@ -25,7 +25,7 @@ func TestRows(t *testing.T) {
 		{`{{.ID}}\t{{pad .Name 1 1}}|`, "1\t a <b> |\n22\t c |\n"},
 		{"{{truncate .Name 2}}{{title .Name}}", "a A <b>\ncC\n"},
 		{"text", "text\ntext\n"},
-		{"{{.Colour}}", `--format: 1:2: executing "" at <.Colour>: can't evaluate field Colour in type main.row`},
+		{"{{.Colour}}", "--format: there is no field .Colour"},
 		{"{{", "--format: 1: unclosed action"},
 	} {
 		var out bytes.Buffer
