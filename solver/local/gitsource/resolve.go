@@ -70,7 +70,7 @@ func unknown(src solver.Git) error {
 func unreachable(src solver.Git, err error) error {
 	remote := Redact(src.Remote)
 	switch {
-	case said(err, "could not read Username", "Authentication failed", "401", "403"):
+	case said(err, "could not read Username", "Authentication failed", "returned error: 401", "returned error: 403"):
 		return wrong("pass a token: --secret id=GIT_AUTH_TOKEN,env=VARIABLE",
 			"the repository %s wants a login, or there is none: %v", remote, err)
 	case said(err, "Permission denied (publickey"):
