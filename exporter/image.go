@@ -96,7 +96,7 @@ func readImage(ctx context.Context, b cache.Blobs, d ocispec.Descriptor) (Image,
 func Manifests(ctx context.Context, b cache.Blobs, root ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	var all []ocispec.Descriptor
 	err := walkIndexes(ctx, b, root, func(d ocispec.Descriptor) error {
-		if isAttestation(d) {
+		if IsAttestation(d) {
 			return nil
 		}
 		if d.Platform == nil {
@@ -148,9 +148,9 @@ func walkIndexes(ctx context.Context, b cache.Blobs, root ocispec.Descriptor, fn
 	return visit(root, 0)
 }
 
-// isAttestation tells whether the index holds d only as a statement about
+// IsAttestation tells whether the index holds d only as a statement about
 // another of its manifests: such entries are for no platform.
-func isAttestation(d ocispec.Descriptor) bool {
+func IsAttestation(d ocispec.Descriptor) bool {
 	if d.Annotations[attestationTypeKey] == attestationManifest {
 		return true
 	}

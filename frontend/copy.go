@@ -144,7 +144,7 @@ func (s *stage) onto(t transfer) solver.ID {
 	if !t.link || t.chmod != "" {
 		return s.root
 	}
-	return s.l.graph.Add(solver.Node{Op: solver.Image{}, Name: "FROM scratch"})
+	return s.nothing()
 }
 
 // remote returns the node of src, which is elsewhere, and what is copied of it.

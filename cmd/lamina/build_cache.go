@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,12 +38,7 @@ type caches struct {
 
 // inline tells whether images are to carry the cache of their own steps.
 func (c caches) inline() bool {
-	for _, to := range c.to {
-		if to.inline {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.to, func(to cacheTo) bool { return to.inline })
 }
 
 // parseCaches parses --cache-from and --cache-to. buildArgs may ask for an inline
@@ -251,14 +247,8 @@ func (a attributes) place(dirKey string) (p engine.Place, err error) {
 // unknownKey refuses a key, and says which one is probably meant.
 func unknownKey(key string, known []string) error {
 	err := fmt.Errorf("unknown key %q", key)
-	best, distance := "", min(4, len(key))
-	for _, k := range known {
-		if d := editDistance(key, k); d < distance {
-			best, distance = k, d
-		}
+	if best := nearest(key, known, min(4, len(key))); best != "" {
+		return withHint(err, "did you mean %s?", best)
 	}
-	if best == "" {
-		return withHint(err, "the keys are %s", strings.Join(known, ", "))
-	}
-	return withHint(err, "did you mean %s?", best)
+	return withHint(err, "the keys are %s", strings.Join(known, ", "))
 }

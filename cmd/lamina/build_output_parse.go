@@ -185,14 +185,8 @@ func (out *output) set(key, value string) error {
 
 // unknownOption says which of known may have been meant.
 func unknownOption(key string, known []string) error {
-	best, distance := "", 4
-	for _, k := range known {
-		if d := editDistance(key, k); d < min(distance, len(key)) {
-			best, distance = k, d
-		}
-	}
 	err := fmt.Errorf("unknown option %q", key)
-	if best != "" {
+	if best := nearest(key, known, min(4, len(key))); best != "" {
 		return withHint(err, "did you mean %s?", best)
 	}
 	return err

@@ -134,15 +134,24 @@ func nearestFlag(cmd *cobra.Command, name string) string {
 	if len(name) < 2 {
 		return "" // a shorthand resembles everything
 	}
-	best, distance := "", min(3, len(name)-1)
+	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if f.Hidden {
-			return
-		}
-		if d := editDistance(name, f.Name); d < distance {
-			best, distance = f.Name, d
+		if !f.Hidden {
+			names = append(names, f.Name)
 		}
 	})
+	return nearest(name, names, min(3, len(name)-1))
+}
+
+// nearest returns the first of words that is the least number of edits away from
+// word, if that is less than limit.
+func nearest(word string, words []string, limit int) string {
+	best := ""
+	for _, w := range words {
+		if d := editDistance(word, w); d < limit {
+			best, limit = w, d
+		}
+	}
 	return best
 }
 

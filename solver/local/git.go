@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -48,9 +47,7 @@ func (w *Worker) git(ctx context.Context, op solver.Git) (solver.Result, error) 
 		return solver.Result{}, err
 	}
 	result := solver.Result{ID: key, Layers: []snapshot.Layer{{ID: id, Created: now()}}}
-	if data, err := json.Marshal(clone{at.ID, result}); err == nil {
-		_ = w.Store.Index().Put(ctx, key, data) // at worst it is fetched again
-	}
+	w.note(ctx, key, clone{at.ID, result})
 	return result, nil
 }
 
@@ -66,12 +63,8 @@ const GitDir = "git"
 
 // cloned is what is remembered under key, if it is still here.
 func (w *Worker) cloned(ctx context.Context, key cache.Key) (solver.Result, bool) {
-	data, err := w.Store.Index().Get(ctx, key)
-	if err != nil {
-		return solver.Result{}, false
-	}
 	var c clone
-	if err := json.Unmarshal(data, &c); err != nil || !w.Has(ctx, c.Result) {
+	if !w.noted(ctx, key, &c) || !w.Has(ctx, c.Result) {
 		return solver.Result{}, false
 	}
 	return c.Result, true

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -54,20 +53,14 @@ func (w *Worker) http(ctx context.Context, op solver.HTTP, out solver.Output) (s
 	if err != nil {
 		return solver.Result{}, err
 	}
-	if data, err := json.Marshal(d); err == nil {
-		_ = w.Store.Index().Put(ctx, key, data) // at worst it is fetched again
-	}
+	w.note(ctx, key, d)
 	return d.Result, nil
 }
 
 // known is what is remembered under key, if its file is still here.
 func (w *Worker) known(ctx context.Context, key cache.Key) *download {
-	data, err := w.Store.Index().Get(ctx, key)
-	if err != nil {
-		return nil
-	}
 	var d download
-	if err := json.Unmarshal(data, &d); err != nil || !w.Has(ctx, d.Result) {
+	if !w.noted(ctx, key, &d) || !w.Has(ctx, d.Result) {
 		return nil
 	}
 	return &d

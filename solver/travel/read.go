@@ -103,7 +103,7 @@ func readIndex(ctx context.Context, blobs cache.Blobs, d ocispec.Descriptor) (*C
 		if child.MediaType == buildkitConfig {
 			return nil, fmt.Errorf("%w: BuildKit wrote it", ErrForeign)
 		}
-		if i >= maxPlatforms || !exporter.IsManifest(child.MediaType) || isAttestation(child) {
+		if i >= maxPlatforms || !exporter.IsManifest(child.MediaType) || exporter.IsAttestation(child) {
 			continue
 		}
 		c, err := readManifest(ctx, blobs, child)
@@ -120,11 +120,6 @@ func readIndex(ctx context.Context, blobs cache.Blobs, d ocispec.Descriptor) (*C
 		return nil, ErrNoCache
 	}
 	return all, nil
-}
-
-// isAttestation tells what BuildKit adds to an index that is no image.
-func isAttestation(d ocispec.Descriptor) bool {
-	return d.Annotations["vnd.docker.reference.type"] != ""
 }
 
 // join adds all of o to c.
