@@ -118,6 +118,7 @@ func (b *build) solve(ctx context.Context, in *input) (results, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.warnOfCaches(in)
 	imports, stop := b.importCaches(ctx)
 	defer stop()
 	plan, err := frontend.Lower(ctx, file, &resolver{b}, b.lowering)

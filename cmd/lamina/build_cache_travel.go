@@ -69,6 +69,27 @@ func (b *build) importCaches(outer context.Context) (wait func() []solver.Record
 	return wait, func() { cancel(); wait() }
 }
 
+// warnOfCaches says which directories with caches are a part of what is built.
+func (b *build) warnOfCaches(in *input) {
+	var dirs []string
+	for _, from := range b.caches.from {
+		dirs = append(dirs, from.Dir)
+	}
+	for _, to := range b.caches.to {
+		dirs = append(dirs, to.Dir)
+	}
+	slices.Sort(dirs)
+	for _, dir := range slices.Compact(dirs) {
+		rel, ok := inside(b.context, dir)
+		if dir == "" || !ok || in.remote {
+			continue
+		}
+		if _, err := in.tree.Lstat(rel); err == nil {
+			b.display.warn(fmt.Sprintf("the cache %s is in the build context, where a COPY of everything never finds itself cached: list it in .dockerignore", dir))
+		}
+	}
+}
+
 // notImported says why a cache is not used.
 func notImported(from cacheFrom, err error) string {
 	switch {

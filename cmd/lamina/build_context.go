@@ -67,11 +67,16 @@ func (b *build) fromDirectory(in *input, dir string) error {
 // withoutStore is t, the directory dir, without the store if that is in it, as
 // where CI keeps everything beneath a project: it changes while it is read.
 func (b *build) withoutStore(t snapshot.Tree, dir string) snapshot.Tree {
-	rel, err := filepath.Rel(realPath(dir), realPath(b.root))
-	if err != nil || rel == "." || !filepath.IsLocal(rel) {
-		return t
+	if rel, ok := inside(dir, b.root); ok {
+		return fileset.Without(t, rel)
 	}
-	return fileset.Without(t, filepath.ToSlash(rel))
+	return t
+}
+
+// inside returns what a tree of the directory dir calls name, if it has that.
+func inside(dir, name string) (rel string, ok bool) {
+	rel, err := filepath.Rel(realPath(dir), realPath(name))
+	return filepath.ToSlash(rel), err == nil && rel != "." && filepath.IsLocal(rel)
 }
 
 // realPath is name without links, as far as that can be told.
