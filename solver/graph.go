@@ -30,6 +30,18 @@ type Node struct {
 	Pos  Pos
 	// NoCache executes the node even if its result is remembered.
 	NoCache bool
+	// Uses are the variables that the instruction saw, for people too.
+	Uses []Variable
+}
+
+// Variable is a variable of a Dockerfile as an instruction saw it.
+type Variable struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	// Arg says that it is a build argument, and not of the environment.
+	Arg bool `json:"arg,omitempty"`
+	// Line is where the Dockerfile sets it last, from 1; 0 if it does not.
+	Line int `json:"line,omitempty"`
 }
 
 // Graph is nodes in an order in which every node comes after its inputs; it has

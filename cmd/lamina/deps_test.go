@@ -43,6 +43,7 @@ var layers = map[string][]string{
 
 	// The command line, which wires everything.
 	"cmd/lamina":                     {"*"},
+	"cmd/lamina/internal/builds":     {"cache", "solver"},
 	"cmd/lamina/internal/collect":    {"*"},
 	"cmd/lamina/internal/engine":     {"*"},
 	"cmd/lamina/internal/human":      nil,

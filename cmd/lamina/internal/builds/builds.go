@@ -1,0 +1,126 @@
+// Package builds remembers the builds of a store: what each was asked for, what
+// became of each of its steps and why, and what the steps printed.
+//
+// A build is remembered so that it can be explained later: its steps keep all that
+// went into their keys, by name. Nothing else needs it, and anything here may be
+// deleted at any time.
+package builds
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"lamina/cache"
+	"lamina/solver"
+)
+
+// Build is one run of "lamina build".
+type Build struct {
+	Version int `json:"v"`
+	// ID is unique in the store, and later builds have greater ones.
+	ID string `json:"id"`
+
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended,omitzero"`
+	Status  Status    `json:"status"`
+	// Error is why it failed, as it was told.
+	Error string `json:"error,omitempty"`
+
+	// Context is the directory, URL or "-" that was built, Dockerfile the path or
+	// URL of the file; directories are absolute. Together with Targets they tell
+	// which builds are of the same thing.
+	Context    string   `json:"context"`
+	Dockerfile string   `json:"dockerfile"`
+	Targets    []string `json:"targets,omitempty"`
+	Platforms  []string `json:"platforms,omitempty"`
+	// Args are the build arguments that were given.
+	Args map[string]string `json:"args,omitempty"`
+	// Caches are the places that steps were looked up in besides the store, by the
+	// names that --cache-from gave them; Step.From refers to them.
+	Caches []string `json:"caches,omitempty"`
+
+	// Images are what came of it: digests of manifests or indexes, with their names.
+	Images []Image `json:"images,omitempty"`
+	// Steps are the nodes of the build's graph, in its order: inputs come first.
+	Steps []Step `json:"steps,omitempty"`
+}
+
+// Image is an image that a build made.
+type Image struct {
+	Digest digest.Digest `json:"digest"`
+	Names  []string      `json:"names,omitempty"`
+}
+
+// Status is how a build ended.
+type Status string
+
+// A build's states. One that is running when its process is dead was killed.
+const (
+	Running   Status = "running"
+	Succeeded Status = "succeeded"
+	Failed    Status = "failed"
+	Canceled  Status = "canceled"
+)
+
+// Step is one operation of a build, and all that its key was made of.
+type Step struct {
+	Name string          `json:"name"` // "[build 3/7] RUN make"
+	Pos  solver.Pos      `json:"pos,omitzero"`
+	Kind string          `json:"kind"`
+	Op   json.RawMessage `json:"op"`
+	// Inputs has an entry for each of the operation's inputs.
+	Inputs []Input `json:"inputs,omitempty"`
+	// Uses are the variables of the Dockerfile that the instruction saw: expanded in
+	// its text, or part of a RUN's environment.
+	Uses []solver.Variable `json:"uses,omitempty"`
+
+	// Whole is the key over the whole inputs, Narrow that over what is read of them;
+	// empty if the build did not come to know it.
+	Whole  cache.Key `json:"whole,omitempty"`
+	Narrow cache.Key `json:"narrow,omitempty"`
+	// ID is the identity of the result, once that is known.
+	ID      digest.Digest `json:"result,omitempty"`
+	Verdict Verdict       `json:"verdict"`
+	// From is where a cached result was found: a position in Build.Caches counted
+	// from 1, or 0 for the store.
+	From int `json:"from,omitempty"`
+	// NoCache says that it was executed without being looked up.
+	NoCache bool `json:"noCache,omitempty"`
+
+	Started time.Time     `json:"started,omitzero"`
+	Took    time.Duration `json:"took,omitempty"`
+	// Log is the number of bytes that it printed.
+	Log   int64  `json:"log,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// Input is one input of a step.
+type Input struct {
+	// Step is the position of the step that makes it.
+	Step int           `json:"step"`
+	ID   digest.Digest `json:"id,omitempty"` // unless it is live or was not known
+	// Read is what is read of it, if not everything; its Parts list the files.
+	Read solver.Identity `json:"read,omitzero"`
+}
+
+// Verdict is what became of a step.
+type Verdict string
+
+// The verdicts.
+const (
+	// Source is of what is no work: a base image, the build context, a here-document.
+	Source Verdict = "source"
+	// Cached is of a result that was remembered.
+	Cached Verdict = "cached"
+	// Executed is of a step that was not remembered.
+	Executed Verdict = "executed"
+	// Fruitless is of a step that was executed and failed.
+	Fruitless Verdict = "failed"
+	// Aborted is of one that was being executed when the build ended.
+	Aborted Verdict = "canceled"
+	// Unneeded is of one that was neither looked up nor executed: what came of it was
+	// known, or the build ended before.
+	Unneeded Verdict = "unneeded"
+)
