@@ -108,6 +108,11 @@ func (n Name) Familiar() string {
 	return short + n.suffix()
 }
 
+// FamiliarRepository is the repository as people write it: "debian".
+func (n Name) FamiliarRepository() string {
+	return Name{Registry: n.Registry, Repository: n.Repository}.Familiar()
+}
+
 // Reference is what the registry is asked for: the digest if there is one, or
 // the tag.
 func (n Name) Reference() string {

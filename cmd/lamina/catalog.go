@@ -14,6 +14,7 @@ import (
 
 	"lamina/cache"
 	"lamina/cache/registry"
+	"lamina/cmd/lamina/internal/cli"
 	"lamina/exporter"
 	"lamina/snapshot/layer"
 )
@@ -268,4 +269,17 @@ func (c *catalog) size(i *storedImage) (int64, error) {
 		sum += n
 	}
 	return sum, err
+}
+
+// choose reads the image for the platform that a flag names, if it does.
+func (c *catalog) choose(ctx context.Context, e *cli.Env, i *storedImage, flag string) error {
+	if flag == "" {
+		return nil
+	}
+	p, err := e.Platform(flag)
+	if err != nil {
+		return err
+	}
+	i.Image, err = exporter.ReadImage(ctx, c.store, i.Root, p)
+	return err
 }

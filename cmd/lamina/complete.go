@@ -2,16 +2,18 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+
+	"lamina/cmd/lamina/internal/cli"
 )
 
 // completeImages completes the names of the store's images, for as many
 // arguments as most says; any number if it is negative.
-func (e *env) completeImages(most int) cobra.CompletionFunc {
+func completeImages(e *cli.Env, most int) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if most >= 0 && len(args) >= most {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		names, err := e.imageNames(cmd)
+		names, err := imageNames(e, cmd)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
@@ -19,11 +21,11 @@ func (e *env) completeImages(most int) cobra.CompletionFunc {
 	}
 }
 
-func (e *env) imageNames(cmd *cobra.Command) ([]string, error) {
-	if err := e.fromEnvironment(cmd.Root().PersistentFlags()); err != nil {
+func imageNames(e *cli.Env, cmd *cobra.Command) ([]string, error) {
+	if err := e.FromEnvironment(cmd.Root().PersistentFlags()); err != nil {
 		return nil, err
 	}
-	store, err := e.openStore()
+	store, err := e.OpenStore()
 	if err != nil {
 		return nil, err
 	}

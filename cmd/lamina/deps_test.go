@@ -43,7 +43,9 @@ var layers = map[string][]string{
 
 	// The command line, which wires everything.
 	"cmd/lamina":                     {"*"},
+	"cmd/lamina/internal/build":      {"*"},
 	"cmd/lamina/internal/builds":     {"cache", "solver"},
+	"cmd/lamina/internal/cli":        {"*"},
 	"cmd/lamina/internal/collect":    {"*"},
 	"cmd/lamina/internal/engine":     {"*"},
 	"cmd/lamina/internal/human":      nil,
@@ -60,7 +62,7 @@ var confined = map[string][]string{
 	"github.com/google/go-containerregistry": {"cache/registry", "cache/registry/registrytest"},
 	"github.com/opencontainers/runc":         {"runner"},
 	"github.com/moby/buildkit":               {"frontend"},
-	"github.com/spf13":                       {"cmd/lamina"},
+	"github.com/spf13":                       {"cmd/lamina", "cmd/lamina/internal/build", "cmd/lamina/internal/cli"},
 	"golang.org/x/crypto/ssh":                {"cmd/lamina/internal/sshagent"},
 	"net/http":                               {"cache/registry", "cache/registry/registrytest", "solver/local"},
 }

@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+
+	"lamina/cmd/lamina/internal/build"
+	"lamina/cmd/lamina/internal/cli"
 )
 
 // TestBuildDocs: docs/build.md has an example for every flag of "lamina build", but
@@ -33,7 +36,7 @@ func TestBuildDocs(t *testing.T) {
 	}
 	_, idle, _ := strings.Cut(string(doc), "### What docker has and lamina needs not\n")
 	idle, _, _ = strings.Cut(idle, "#")
-	newBuild(&env{}).Flags().VisitAll(func(f *pflag.Flag) {
+	build.New(&cli.Env{}).Flags().VisitAll(func(f *pflag.Flag) {
 		short := f.Shorthand != "" && used["-"+f.Shorthand]
 		if !f.Hidden && !used["--"+f.Name] && !short && !strings.Contains(idle, "`--"+f.Name+"`") {
 			t.Errorf("docs/build.md has no example of --%s", f.Name)

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"lamina/cmd/lamina/internal/cli"
 )
 
 // TestEmulation builds an image for two platforms, one of which only an emulator
@@ -75,7 +77,7 @@ func TestForeignProgram(t *testing.T) {
 
 	r := l.run("build", ".")
 	const want = "/bin/sh is a program for s390 and this machine is "
-	if r.code != exitFailure || !strings.Contains(r.stderr, "Dockerfile:3: ") || !strings.Contains(r.stderr, want) ||
+	if r.code != cli.ExitFailure || !strings.Contains(r.stderr, "Dockerfile:3: ") || !strings.Contains(r.stderr, want) ||
 		!strings.Contains(r.stderr, "no emulator for s390") || !strings.Contains(r.stderr, "hint: install one") {
 		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"lamina/cmd/lamina/internal/cli"
 )
 
 var updateErrors = flag.Bool("update-errors", false, "rewrite the golden files in testdata/errors")
@@ -64,7 +66,7 @@ func TestErrorCases(t *testing.T) {
 // command line and what that writes to the standard error.
 func runErrorCase(t *testing.T, archive *txtar.Archive, store string) string {
 	args := []string{"build", "-q", "."}
-	vars := variables{"LAMINA_ROOT": store}
+	vars := environment{"LAMINA_ROOT": store}
 	for _, f := range archive.Files {
 		switch f.Name {
 		case "want":
@@ -80,7 +82,7 @@ func runErrorCase(t *testing.T, archive *txtar.Archive, store string) string {
 		}
 	}
 	var stdout, stderr bytes.Buffer
-	e := &env{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, lookupEnv: vars.lookup}
+	e := &cli.Env{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, LookupEnv: vars.lookup}
 	code := execute(context.Background(), e, args)
 	return "exit " + strconv.Itoa(code) + "\n" + stderr.String()
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lamina/cache/registry/registrytest"
+	"lamina/cmd/lamina/internal/cli"
 )
 
 // Whatever goes wrong, there is one error that says what, the exit code is right,
@@ -49,13 +50,13 @@ func (l *tool) usable() {
 func TestFaultSyntax(t *testing.T) {
 	l := newTool(t)
 	l.file("Dockerfile", "FROM scratch\nCOPY only-one\n")
-	l.fails(l.run("build", "."), exitFailure, `Dockerfile:2: COPY needs a source and a destination`)
+	l.fails(l.run("build", "."), cli.ExitFailure, `Dockerfile:2: COPY needs a source and a destination`)
 	l.file("Dockerfile", "FROM scratch\nCOPPY a b\n")
-	l.fails(l.run("build", "."), exitFailure, `Dockerfile:2: unknown instruction "COPPY"`)
-	l.fails(l.run("build", "--tga=x", "."), exitUsage, `lamina: unknown flag: --tga`)
-	l.fails(l.run("build", "--tag", "A B", "."), exitUsage, `lamina: image name "A B": .*`)
-	l.fails(l.run("build", "--cpus=-1", "."), exitUsage, `lamina: --cpus=-1: .*`)
-	l.fails(l.run("build", "nowhere"), exitFailure, `lamina: .*nowhere.*`)
+	l.fails(l.run("build", "."), cli.ExitFailure, `Dockerfile:2: unknown instruction "COPPY"`)
+	l.fails(l.run("build", "--tga=x", "."), cli.ExitUsage, `lamina: unknown flag: --tga`)
+	l.fails(l.run("build", "--tag", "A B", "."), cli.ExitUsage, `lamina: image name "A B": .*`)
+	l.fails(l.run("build", "--cpus=-1", "."), cli.ExitUsage, `lamina: --cpus=-1: .*`)
+	l.fails(l.run("build", "nowhere"), cli.ExitFailure, `lamina: .*nowhere.*`)
 	l.usable()
 }
 
@@ -63,9 +64,9 @@ func TestFaultUnknownBase(t *testing.T) {
 	l := newTool(t)
 	reg := registrytest.New(t)
 	l.file("Dockerfile", "FROM "+reg.Host+"/nothing:1\n")
-	l.fails(l.run("build", "."), exitFailure, `Dockerfile:1: `+reg.Host+`/nothing:1: not found in .*`)
+	l.fails(l.run("build", "."), cli.ExitFailure, `Dockerfile:1: `+reg.Host+`/nothing:1: not found in .*`)
 	l.file("Dockerfile", "FROM 127.0.0.1:1/nothing\n")
-	l.fails(l.run("build", "."), exitFailure, `Dockerfile:1: .* cannot reach 127.0.0.1:1: .*connection refused`)
+	l.fails(l.run("build", "."), cli.ExitFailure, `Dockerfile:1: .* cannot reach 127.0.0.1:1: .*connection refused`)
 	l.usable()
 }
 
@@ -75,12 +76,12 @@ func TestFaultRun(t *testing.T) {
 	l.busybox()
 	l.file("Dockerfile", busyboxBase+"FROM base\nRUN echo about to fail; exit 7\n")
 	r := l.run("build", ".")
-	l.fails(r, exitFailure, `Dockerfile:5: .*RUN echo about to fail; exit 7.*: exit code 7`)
+	l.fails(r, cli.ExitFailure, `Dockerfile:5: .*RUN echo about to fail; exit 7.*: exit code 7`)
 	if !strings.Contains(r.stderr, " >   5 | RUN echo about to fail; exit 7\n") {
 		t.Errorf("the Dockerfile's line is not shown:\n%s", r.stderr)
 	}
 	l.file("Dockerfile", busyboxBase+"FROM base\nRUN [\"/bin/nothing\"]\n")
-	l.fails(l.run("build", "."), exitFailure, `Dockerfile:5: .*nothing.*`)
+	l.fails(l.run("build", "."), cli.ExitFailure, `Dockerfile:5: .*nothing.*`)
 	l.usable()
 }
 
@@ -92,7 +93,7 @@ func TestFaultContextVanishes(t *testing.T) {
 	l.file("gone", "now you see me\n")
 	step := during(t, func() { os.Remove(filepath.Join(l.dir, "gone")) })
 	l.file("Dockerfile", busyboxBase+"FROM base\n"+step+"COPY gone /\n")
-	l.fails(l.run("build", "."), exitFailure, `Dockerfile:6: .*"gone" not found.*`)
+	l.fails(l.run("build", "."), cli.ExitFailure, `Dockerfile:6: .*"gone" not found.*`)
 	l.usable()
 }
 
@@ -111,7 +112,7 @@ func TestFaultInterrupt(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	l.fails(<-ended, exitInterrupted, "lamina: interrupted")
+	l.fails(<-ended, cli.ExitInterrupted, "lamina: interrupted")
 	l.usable()
 }
 
@@ -142,7 +143,7 @@ RUN cat /large /large > /larger
 			failed["nothing"]++
 			continue
 		}
-		l.fails(r, exitFailure, `(Dockerfile:\d|lamina): .*(no space left on device|exit code 1)`)
+		l.fails(r, cli.ExitFailure, `(Dockerfile:\d|lamina): .*(no space left on device|exit code 1)`)
 		if !strings.Contains(strings.ToLower(r.stderr), "no space left on device") {
 			t.Errorf("with %d MB it is not said what is wrong:\n%s", size, r.stderr)
 		}
@@ -187,7 +188,7 @@ func TestFaultPushBreaks(t *testing.T) {
 		go reg.Close()
 		<-r.Context().Done()
 	})
-	l.fails(l.run("build", "-t", image, "--push", "."), exitFailure, `lamina: .*`+reg.Host+`.*`)
+	l.fails(l.run("build", "-t", image, "--push", "."), cli.ExitFailure, `lamina: .*`+reg.Host+`.*`)
 	l.usable()
 	if got := l.must("images", "-q", image); got == "" {
 		t.Error("the image that could not be pushed is not in the store")
@@ -214,7 +215,7 @@ func TestFaultWrongBytes(t *testing.T) {
 	// The image's configuration is shorter than its layer.
 	for _, at := range []int64{10, 1000} {
 		flipped.Store(at)
-		l.fails(l.run("build", "-t", "copy", "."), exitFailure, `Dockerfile:2: .*`+reg.Host+` sent content whose digest is .*`)
+		l.fails(l.run("build", "-t", "copy", "."), cli.ExitFailure, `Dockerfile:2: .*`+reg.Host+` sent content whose digest is .*`)
 		l.usable()
 	}
 	flipped.Store(1 << 30)

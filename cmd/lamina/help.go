@@ -7,10 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"lamina/cmd/lamina/internal/cli"
 )
 
 // newHelp is the command that prints what --help of another prints.
-func newHelp(e *env) *cobra.Command {
+func newHelp(e *cli.Env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
 		Short: "Help about any command",
@@ -21,7 +23,7 @@ func newHelp(e *env) *cobra.Command {
 			}
 			var text strings.Builder
 			writeHelp(&text, cmd)
-			return e.say("%s", text.String())
+			return e.Say("%s", text.String())
 		},
 		ValidArgsFunction: func(help *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			var names []string
@@ -37,27 +39,19 @@ func newHelp(e *env) *cobra.Command {
 	}
 }
 
-// useLine is how cmd is called: "lamina tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]".
-func useLine(cmd *cobra.Command) string {
-	if cmd.HasParent() {
-		return cmd.Parent().CommandPath() + " " + cmd.Use
-	}
-	return cmd.Use
-}
-
 // writeHelp writes what --help prints.
 func writeHelp(w io.Writer, cmd *cobra.Command) {
 	text := cmd.Long
 	if text == "" {
 		text = cmd.Short
 	}
-	fmt.Fprintf(w, "Usage:  %s\n\n%s\n", useLine(cmd), strings.TrimSpace(text))
+	fmt.Fprintf(w, "Usage:  %s\n\n%s\n", cli.UseLine(cmd), strings.TrimSpace(text))
 	writeDetails(w, cmd)
 }
 
 // writeUsage writes help without the description.
 func writeUsage(w io.Writer, cmd *cobra.Command) error {
-	fmt.Fprintf(w, "Usage:  %s\n", useLine(cmd))
+	fmt.Fprintf(w, "Usage:  %s\n", cli.UseLine(cmd))
 	writeDetails(w, cmd)
 	return nil
 }

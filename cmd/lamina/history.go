@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"lamina/cmd/lamina/internal/cli"
 	"lamina/cmd/lamina/internal/human"
 )
 
@@ -27,28 +28,28 @@ type historyRow struct {
 // maxCreatedBy is how much of a command is shown without --no-trunc.
 const maxCreatedBy = 45
 
-func newHistory(e *env) *cobra.Command {
+func newHistory(e *cli.Env) *cobra.Command {
 	var opts historyOptions
 	cmd := &cobra.Command{
 		Use:               "history [OPTIONS] IMAGE",
 		Short:             "Show the history of an image",
-		Args:              exactArgs(1),
-		ValidArgsFunction: e.completeImages(1),
+		Args:              cli.ExactArgs(1),
+		ValidArgsFunction: completeImages(e, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runHistory(cmd.Context(), e, args[0], opts)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&opts.format, "format", "", formatUsage)
+	f.StringVar(&opts.format, "format", "", cli.FormatUsage)
 	f.BoolVarP(&opts.human, "human", "H", true, "Print sizes and dates in human readable format")
 	f.BoolVar(&opts.noTrunc, "no-trunc", false, "Don't truncate output")
-	f.StringVar(&opts.platform, "platform", "", platformUsage)
+	f.StringVar(&opts.platform, "platform", "", cli.PlatformUsage)
 	f.BoolVarP(&opts.quiet, "quiet", "q", false, "Only show image IDs")
 	return cmd
 }
 
-func runHistory(ctx context.Context, e *env, ref string, opts historyOptions) error {
-	store, err := e.openStore()
+func runHistory(ctx context.Context, e *cli.Env, ref string, opts historyOptions) error {
+	store, err := e.OpenStore()
 	if err != nil {
 		return err
 	}
@@ -68,20 +69,20 @@ func runHistory(ctx context.Context, e *env, ref string, opts historyOptions) er
 	if err != nil {
 		return err
 	}
-	list := rows[historyRow]{
-		table: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
-		headings: historyRow{
+	list := cli.Rows[historyRow]{
+		Table: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
+		Headings: historyRow{
 			Comment: "COMMENT", CreatedAt: "CREATED AT", CreatedBy: "CREATED BY", CreatedSince: "CREATED", ID: "IMAGE", Size: "SIZE",
 		},
-		items: opts.rows(&i, sizes),
+		Items: opts.rows(&i, sizes),
 	}
 	if !opts.human {
-		list.table = strings.Replace(list.table, "CreatedSince", "CreatedAt", 1)
+		list.Table = strings.Replace(list.Table, "CreatedSince", "CreatedAt", 1)
 	}
 	if opts.quiet {
 		opts.format = "{{.ID}}"
 	}
-	return list.write(e.stdout, opts.format)
+	return list.Write(e.Stdout, opts.format)
 }
 
 // rows are the steps that made the image, the last one first.

@@ -4,15 +4,17 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"lamina/cmd/lamina/internal/cli"
 )
 
 // newImage returns "lamina image", under which the commands for images have
 // their second names.
-func newImage(e *env) *cobra.Command {
+func newImage(e *cli.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "image COMMAND",
 		Short:   "Manage images",
-		GroupID: groupManagement,
+		GroupID: cli.GroupManagement,
 		Args:    knownCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

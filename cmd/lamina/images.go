@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lamina/cache/registry"
+	"lamina/cmd/lamina/internal/cli"
 	"lamina/cmd/lamina/internal/human"
 )
 
@@ -30,19 +31,19 @@ type imageRow struct {
 	Containers, CreatedAt, CreatedSince, Digest, ID, Repository, SharedSize, Size, Tag, UniqueSize string
 }
 
-func newImages(e *env) *cobra.Command {
+func newImages(e *cli.Env) *cobra.Command {
 	var opts imagesOptions
 	cmd := &cobra.Command{
 		Use:     "images [OPTIONS] [REPOSITORY[:TAG]]",
 		Short:   "List images",
-		GroupID: groupCommon,
+		GroupID: cli.GroupCommon,
 		Long: `List images, the latest first.
 
 IMAGE ID is the beginning of the digest of the image's configuration, or of the
 index of an image for several platforms. SIZE is that of its layers: uncompressed
 where they are unpacked on this machine, compressed where they are not.`,
-		Args:              maxArgs(1),
-		ValidArgsFunction: e.completeImages(1),
+		Args:              cli.MaxArgs(1),
+		ValidArgsFunction: completeImages(e, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				opts.match = args[0]
@@ -53,14 +54,14 @@ where they are unpacked on this machine, compressed where they are not.`,
 	f := cmd.Flags()
 	f.BoolVarP(&opts.all, "all", "a", false, "Show all images (default hides those without a name)")
 	f.BoolVar(&opts.digests, "digests", false, "Show digests")
-	f.StringVar(&opts.format, "format", "", formatUsage)
+	f.StringVar(&opts.format, "format", "", cli.FormatUsage)
 	f.BoolVar(&opts.noTrunc, "no-trunc", false, "Don't truncate output")
 	f.BoolVarP(&opts.quiet, "quiet", "q", false, "Only show image IDs")
 	return cmd
 }
 
-func runImages(ctx context.Context, e *env, opts imagesOptions) error {
-	store, err := e.openStore()
+func runImages(ctx context.Context, e *cli.Env, opts imagesOptions) error {
+	store, err := e.OpenStore()
 	if err != nil {
 		return err
 	}
@@ -70,37 +71,37 @@ func runImages(ctx context.Context, e *env, opts imagesOptions) error {
 		return err
 	}
 	images, err := c.list(ctx, func(i storedImage, err error) {
-		e.logger().Warn("image cannot be read", "digest", i.Root.Digest, "error", err)
+		e.Logger().Warn("image cannot be read", "digest", i.Root.Digest, "error", err)
 	})
 	if err != nil {
 		return err
 	}
 	slices.SortStableFunc(images, func(a, b storedImage) int { return b.Created().Compare(a.Created()) })
-	list := rows[imageRow]{
-		table: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
-		headings: imageRow{
+	list := cli.Rows[imageRow]{
+		Table: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+		Headings: imageRow{
 			Containers: "CONTAINERS", CreatedAt: "CREATED AT", CreatedSince: "CREATED", Digest: "DIGEST", ID: "IMAGE ID",
 			Repository: "REPOSITORY", SharedSize: "SHARED SIZE", Size: "SIZE", Tag: "TAG", UniqueSize: "UNIQUE SIZE",
 		},
 	}
 	if opts.digests {
-		list.table = strings.Replace(list.table, "{{.ID}}", "{{.Digest}}\t{{.ID}}", 1)
+		list.Table = strings.Replace(list.Table, "{{.ID}}", "{{.Digest}}\t{{.ID}}", 1)
 	}
 	for _, i := range images {
 		size, err := c.size(&i)
 		if err != nil {
 			return err
 		}
-		list.items = append(list.items, opts.rows(&i, size)...)
+		list.Items = append(list.Items, opts.rows(&i, size)...)
 	}
 	if opts.quiet && opts.format == "" {
-		return writeIDs(e, list.items)
+		return writeIDs(e, list.Items)
 	}
-	return list.write(e.stdout, opts.format)
+	return list.Write(e.Stdout, opts.format)
 }
 
 // writeIDs writes each ID once.
-func writeIDs(e *env, items []imageRow) error {
+func writeIDs(e *cli.Env, items []imageRow) error {
 	var ids []string
 	for _, r := range items {
 		if !slices.Contains(ids, r.ID) {
@@ -108,7 +109,7 @@ func writeIDs(e *env, items []imageRow) error {
 		}
 	}
 	for _, id := range ids {
-		if _, err := fmt.Fprintln(e.stdout, id); err != nil {
+		if _, err := fmt.Fprintln(e.Stdout, id); err != nil {
 			return err
 		}
 	}
@@ -134,7 +135,7 @@ func (opts imagesOptions) rows(i *storedImage, size int64) []imageRow {
 		if opts.match != "" && !matchesName(opts.match, n) {
 			continue
 		}
-		row.Repository, row.Tag = familiarRepository(n), cmp.Or(n.Tag, none)
+		row.Repository, row.Tag = n.FamiliarRepository(), cmp.Or(n.Tag, none)
 		out = append(out, row)
 	}
 	return out
@@ -155,11 +156,6 @@ func createdAt(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05 -0700 MST")
 }
 
-// familiarRepository is the repository as people write it: "debian".
-func familiarRepository(n registry.Name) string {
-	return registry.Name{Registry: n.Registry, Repository: n.Repository}.Familiar()
-}
-
 // matchesName tells whether a name is the one that pattern gives, or matches it
 // as a pattern (of path.Match) for the repository, with or without the tag, in
 // its short or its full form.
@@ -170,7 +166,7 @@ func matchesName(pattern string, n registry.Name) bool {
 			return true
 		}
 	}
-	for _, full := range []string{n.Familiar(), n.String(), familiarRepository(n), n.Origin()} {
+	for _, full := range []string{n.Familiar(), n.String(), n.FamiliarRepository(), n.Origin()} {
 		if ok, err := path.Match(pattern, full); err == nil && ok {
 			return true
 		}

@@ -14,6 +14,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+
+	"lamina/cmd/lamina/internal/cli"
 )
 
 type inspectOptions struct {
@@ -46,26 +48,26 @@ type rootFS struct {
 	Layers []digest.Digest
 }
 
-func newInspect(e *env) *cobra.Command {
+func newInspect(e *cli.Env) *cobra.Command {
 	var opts inspectOptions
 	cmd := &cobra.Command{
 		Use:               "inspect [OPTIONS] IMAGE [IMAGE...]",
 		Short:             "Display detailed information on one or more images",
-		Args:              minArgs(1),
-		ValidArgsFunction: e.completeImages(-1),
+		Args:              cli.MinArgs(1),
+		ValidArgsFunction: completeImages(e, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runInspect(cmd.Context(), e, args, opts)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVarP(&opts.format, "format", "f", "", `Format output: "json", or a Go template`)
-	f.StringVar(&opts.platform, "platform", "", platformUsage)
+	f.StringVar(&opts.platform, "platform", "", cli.PlatformUsage)
 	return cmd
 }
 
 // runInspect shows what it finds of refs, and fails if that is not all of them.
-func runInspect(ctx context.Context, e *env, refs []string, opts inspectOptions) error {
-	store, err := e.openStore()
+func runInspect(ctx context.Context, e *cli.Env, refs []string, opts inspectOptions) error {
+	store, err := e.OpenStore()
 	if err != nil {
 		return err
 	}
@@ -84,7 +86,7 @@ func runInspect(ctx context.Context, e *env, refs []string, opts inspectOptions)
 		}
 		found = append(found, d)
 	}
-	return errors.Join(append([]error{opts.write(e.stdout, found)}, errs...)...)
+	return errors.Join(append([]error{opts.write(e.Stdout, found)}, errs...)...)
 }
 
 // write writes the images as one JSON array, or each as the format says.
@@ -97,13 +99,13 @@ func (opts inspectOptions) write(w io.Writer, found []*imageDetails) error {
 		}
 		return err
 	case "json":
-		text, err := toJSON(found)
+		text, err := cli.ToJSON(found)
 		if err == nil {
 			_, err = fmt.Fprintln(w, text)
 		}
 		return err
 	}
-	t, err := parseFormat(opts.format)
+	t, err := cli.ParseFormat(opts.format)
 	if err != nil {
 		return err
 	}
@@ -112,7 +114,7 @@ func (opts inspectOptions) write(w io.Writer, found []*imageDetails) error {
 		if err := t.Execute(&b, d); err != nil {
 			// Docker's templates may also use the names that the JSON has.
 			if t.Execute(&b, asMap(d)) != nil {
-				return formatError(err)
+				return cli.FormatError(err)
 			}
 		}
 		b.WriteByte('\n')
@@ -140,7 +142,7 @@ func asMap(v any) map[string]any {
 }
 
 // details finds an image and describes it.
-func (c *catalog) details(ctx context.Context, e *env, ref, platform string) (*imageDetails, error) {
+func (c *catalog) details(ctx context.Context, e *cli.Env, ref, platform string) (*imageDetails, error) {
 	i, err := c.find(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -169,7 +171,7 @@ func (c *catalog) details(ctx context.Context, e *env, ref, platform string) (*i
 		if n.Digest == "" {
 			d.RepoTags = append(d.RepoTags, n.Familiar())
 		}
-		if repo := familiarRepository(n) + "@" + i.Root.Digest.String(); !slices.Contains(d.RepoDigests, repo) {
+		if repo := n.FamiliarRepository() + "@" + i.Root.Digest.String(); !slices.Contains(d.RepoDigests, repo) {
 			d.RepoDigests = append(d.RepoDigests, repo)
 		}
 	}

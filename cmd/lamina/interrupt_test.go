@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"lamina/cache/registry/registrytest"
+	"lamina/cmd/lamina/internal/cli"
 )
 
 // program returns a command that executes this test as one of the programs of
@@ -55,8 +56,8 @@ func TestInterrupt(t *testing.T) {
 			t.Fatal(err)
 		}
 		var exit *exec.ExitError
-		if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
-			t.Errorf("%v: it ended with %v, want exit code %d", sig, err, exitInterrupted)
+		if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != cli.ExitInterrupted {
+			t.Errorf("%v: it ended with %v, want exit code %d", sig, err, cli.ExitInterrupted)
 		}
 		if got, want := stderr.String(), "lamina: interrupted\n"; got != want {
 			t.Errorf("%v: stderr is %q, want %q", sig, got, want)

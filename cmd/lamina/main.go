@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lamina/cmd/lamina/internal/cli"
 	"lamina/runner"
 )
 
@@ -25,7 +26,7 @@ func realMain() int {
 	log.SetOutput(io.Discard) // x/crypto's ssh agent logs what its clients did wrong
 	ctx, stop := interruptible()
 	defer stop()
-	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookupEnv: os.LookupEnv}
+	e := &cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, Version: version}
 	return execute(ctx, e, os.Args[1:])
 }
 

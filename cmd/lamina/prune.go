@@ -1,27 +1,25 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"lamina/cache"
+	"lamina/cmd/lamina/internal/cli"
 	"lamina/cmd/lamina/internal/collect"
 	"lamina/cmd/lamina/internal/human"
 )
 
-func newPrune(e *env) *cobra.Command {
+func newPrune(e *cli.Env) *cobra.Command {
 	var all, force bool
 	cmd := &cobra.Command{
 		Use:   "prune [OPTIONS]",
 		Short: "Remove what nothing refers to",
 		Long: `Remove images without a name, and blobs and unpacked layers that neither an
 image nor the build cache refers to. With --all the build cache goes, too.`,
-		Args: maxArgs(0),
+		Args: cli.MaxArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runPrune(cmd.Context(), e, all, force)
 		},
@@ -31,18 +29,18 @@ image nor the build cache refers to. With --all the build cache goes, too.`,
 	return cmd
 }
 
-func runPrune(ctx context.Context, e *env, all, force bool) error {
+func runPrune(ctx context.Context, e *cli.Env, all, force bool) error {
 	if !force {
 		warning := "WARNING! This will remove:\n  - all images without a name\n  - all blobs and layers that nothing refers to\n"
 		if all {
 			warning += "  - the build cache, and the cache mounts\n"
 		}
-		yes, err := e.confirm(ctx, warning+"\nAre you sure you want to continue?")
+		yes, err := e.Confirm(ctx, warning+"\nAre you sure you want to continue?")
 		if err != nil || !yes {
 			return err
 		}
 	}
-	store, err := e.openStore()
+	store, err := e.OpenStore()
 	if err != nil {
 		return err
 	}
@@ -53,41 +51,23 @@ func runPrune(ctx context.Context, e *env, all, force bool) error {
 	}
 	r, err := collect.Prune(ctx, store, c.pool, collect.Options{Cache: all})
 	if errors.Is(err, cache.ErrInUse) {
-		return withHint(err, "wait until it has ended")
+		return cli.WithHint(err, "wait until it has ended")
 	}
 	if err != nil {
 		return err
 	}
 	if len(r.Images) > 0 {
-		if err := e.say("Deleted Images:\n"); err != nil {
+		if err := e.Say("Deleted Images:\n"); err != nil {
 			return err
 		}
 		for _, d := range r.Images {
-			if err := e.say("deleted: %s\n", d); err != nil {
+			if err := e.Say("deleted: %s\n", d); err != nil {
 				return err
 			}
 		}
-		if err := e.say("\n"); err != nil {
+		if err := e.Say("\n"); err != nil {
 			return err
 		}
 	}
-	return e.say("Total reclaimed space: %s\n", human.Size(r.Bytes))
-}
-
-// confirm asks a question. Anything but a yes is a no, so is no answer at all.
-func (e *env) confirm(ctx context.Context, question string) (bool, error) {
-	fmt.Fprintf(e.stderr, "%s [y/N] ", question)
-	answer := make(chan string, 1)
-	go func() { // cannot be interrupted, and ends with the process at the latest
-		line, _ := bufio.NewReader(e.stdin).ReadString('\n')
-		answer <- line
-	}()
-	select {
-	case line := <-answer:
-		line = strings.ToLower(strings.TrimSpace(line))
-		return line == "y" || line == "yes", nil
-	case <-ctx.Done():
-		fmt.Fprintln(e.stderr)
-		return false, ctx.Err()
-	}
+	return e.Say("Total reclaimed space: %s\n", human.Size(r.Bytes))
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lamina/cache/registry"
+	"lamina/cmd/lamina/internal/cli"
 	"lamina/cmd/lamina/internal/engine"
 )
 
@@ -14,20 +15,20 @@ type pullOptions struct {
 	quiet              bool
 }
 
-func newPull(e *env) *cobra.Command {
+func newPull(e *cli.Env) *cobra.Command {
 	var opts pullOptions
 	cmd := &cobra.Command{
 		Use:     "pull [OPTIONS] NAME[:TAG|@DIGEST]",
 		Short:   "Download an image from a registry",
-		GroupID: groupCommon,
-		Args:    exactArgs(1),
+		GroupID: cli.GroupCommon,
+		Args:    cli.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runPull(cmd.Context(), e, args[0], opts)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&opts.platform, "platform", "", platformUsage)
-	f.Var((*progressFlag)(&opts.progress), "progress", progressUsage)
+	f.StringVar(&opts.platform, "platform", "", cli.PlatformUsage)
+	f.Var((*cli.ProgressFlag)(&opts.progress), "progress", progressUsage)
 	f.BoolVarP(&opts.quiet, "quiet", "q", false, "Print nothing but the image's name")
 	return cmd
 }
@@ -35,33 +36,33 @@ func newPull(e *env) *cobra.Command {
 // progressUsage describes --progress.
 const progressUsage = "Form of the progress display: auto, none, plain, quiet, rawjson or tty"
 
-func runPull(ctx context.Context, e *env, ref string, opts pullOptions) error {
+func runPull(ctx context.Context, e *cli.Env, ref string, opts pullOptions) error {
 	name, err := registry.ParseName(ref)
 	if err != nil {
 		return err
 	}
-	platform, err := e.platform(opts.platform)
+	platform, err := e.Platform(opts.platform)
 	if err != nil {
 		return err
 	}
-	display, err := newSteps(e, opts.progress, opts.quiet, "Pulling")
+	display, err := cli.NewSteps(e, opts.progress, opts.quiet, "Pulling")
 	if err != nil {
 		return err
 	}
 	defer display.Close()
-	eng, err := e.openEngine(ctx, display)
+	eng, err := e.OpenEngine(ctx, display)
 	if err != nil {
 		return err
 	}
 	defer eng.Close()
 	before, _ := eng.Store.Resolve(ctx, name.String()) // there may be none
 
-	step := display.transfers("pulling " + name.Familiar())
-	found, err := eng.Resolve(ctx, ref, platform, engine.PullAlways, display.warn)
+	step := display.Transfers("pulling " + name.Familiar())
+	found, err := eng.Resolve(ctx, ref, platform, engine.PullAlways, display.Warn)
 	if err == nil {
 		_, err = eng.Pull(ctx, found)
 	}
-	step.end(err)
+	step.End(err)
 	display.Close()
 	if err != nil {
 		return err
@@ -71,9 +72,9 @@ func runPull(ctx context.Context, e *env, ref string, opts pullOptions) error {
 		if before.Digest == found.Image.Manifest.Digest {
 			status = "Image is up to date for"
 		}
-		if err := e.say("Digest: %s\nStatus: %s %s\n", found.Root.Digest, status, name.Familiar()); err != nil {
+		if err := e.Say("Digest: %s\nStatus: %s %s\n", found.Root.Digest, status, name.Familiar()); err != nil {
 			return err
 		}
 	}
-	return e.say("%s\n", name)
+	return e.Say("%s\n", name)
 }

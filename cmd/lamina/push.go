@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lamina/cache/registry"
+	"lamina/cmd/lamina/internal/cli"
 	"lamina/cmd/lamina/internal/engine"
 )
 
@@ -17,21 +18,21 @@ type pushOptions struct {
 	progress       string
 }
 
-func newPush(e *env) *cobra.Command {
+func newPush(e *cli.Env) *cobra.Command {
 	var opts pushOptions
 	cmd := &cobra.Command{
 		Use:               "push [OPTIONS] NAME[:TAG]",
 		Short:             "Upload an image to a registry",
-		GroupID:           groupCommon,
-		Args:              exactArgs(1),
-		ValidArgsFunction: e.completeImages(1),
+		GroupID:           cli.GroupCommon,
+		Args:              cli.ExactArgs(1),
+		ValidArgsFunction: completeImages(e, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runPush(cmd.Context(), e, args[0], opts)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&opts.allTags, "all-tags", "a", false, "Push all tags of a repository")
-	f.Var((*progressFlag)(&opts.progress), "progress", progressUsage)
+	f.Var((*cli.ProgressFlag)(&opts.progress), "progress", progressUsage)
 	f.BoolVarP(&opts.quiet, "quiet", "q", false, "Print nothing but the image's name")
 	return cmd
 }
@@ -42,13 +43,13 @@ type pushed struct {
 	root ocispec.Descriptor
 }
 
-func runPush(ctx context.Context, e *env, ref string, opts pushOptions) error {
-	display, err := newSteps(e, opts.progress, opts.quiet, "Pushing")
+func runPush(ctx context.Context, e *cli.Env, ref string, opts pushOptions) error {
+	display, err := cli.NewSteps(e, opts.progress, opts.quiet, "Pushing")
 	if err != nil {
 		return err
 	}
 	defer display.Close()
-	eng, err := e.openEngine(ctx, display)
+	eng, err := e.OpenEngine(ctx, display)
 	if err != nil {
 		return err
 	}
@@ -58,9 +59,9 @@ func runPush(ctx context.Context, e *env, ref string, opts pushOptions) error {
 		return err
 	}
 	for _, p := range images {
-		step := display.transfers("pushing " + p.name.Familiar())
+		step := display.Transfers("pushing " + p.name.Familiar())
 		err := eng.Push(ctx, p.name, p.root)
-		step.end(err)
+		step.End(err)
 		if err != nil {
 			return err
 		}
@@ -71,7 +72,7 @@ func runPush(ctx context.Context, e *env, ref string, opts pushOptions) error {
 		if opts.quiet {
 			text = p.name.String()
 		}
-		if err := e.say("%s\n", text); err != nil {
+		if err := e.Say("%s\n", text); err != nil {
 			return err
 		}
 	}
@@ -91,7 +92,7 @@ func toPush(ctx context.Context, eng *engine.Engine, ref string, allTags bool) (
 	if !allTags {
 		i, have, err := c.locate(ctx, ref)
 		if err == nil && have == nil {
-			err = withHint(fmt.Errorf("%s is an ID, and says nothing of where to push", ref), "give the image a name with 'lamina tag'")
+			err = cli.WithHint(fmt.Errorf("%s is an ID, and says nothing of where to push", ref), "give the image a name with 'lamina tag'")
 		}
 		return []pushed{{name, i.Root}}, err
 	}
@@ -108,7 +109,7 @@ func toPush(ctx context.Context, eng *engine.Engine, ref string, allTags bool) (
 		}
 	}
 	if len(all) == 0 {
-		return nil, &noImageError{ref: familiarRepository(name)}
+		return nil, &noImageError{ref: name.FamiliarRepository()}
 	}
 	return all, nil
 }

@@ -10,10 +10,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"lamina/cache"
+	"lamina/cmd/lamina/internal/cli"
 	"lamina/cmd/lamina/internal/collect"
 )
 
-func newRmi(e *env) *cobra.Command {
+func newRmi(e *cli.Env) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "rmi [OPTIONS] IMAGE [IMAGE...]",
@@ -23,8 +24,8 @@ func newRmi(e *env) *cobra.Command {
 An image that has several names loses the one that is given. With its last name
 it is deleted, and so is what no other image needs. Steps that the build cache
 remembers stay there: see 'lamina prune'.`,
-		Args:              minArgs(1),
-		ValidArgsFunction: e.completeImages(-1),
+		Args:              cli.MinArgs(1),
+		ValidArgsFunction: completeImages(e, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runRmi(cmd.Context(), e, args, force)
 		},
@@ -33,8 +34,8 @@ remembers stay there: see 'lamina prune'.`,
 	return cmd
 }
 
-func runRmi(ctx context.Context, e *env, refs []string, force bool) error {
-	store, err := e.openStore()
+func runRmi(ctx context.Context, e *cli.Env, refs []string, force bool) error {
+	store, err := e.OpenStore()
 	if err != nil {
 		return err
 	}
@@ -48,7 +49,7 @@ func runRmi(ctx context.Context, e *env, refs []string, force bool) error {
 	for _, ref := range refs {
 		root, err := c.remove(ctx, e, ref, force)
 		if force && errors.Is(err, fs.ErrNotExist) {
-			report(ctx, e.stderr, err)
+			cli.Report(ctx, e.Stderr, err)
 			continue
 		}
 		errs = append(errs, err)
@@ -59,7 +60,7 @@ func runRmi(ctx context.Context, e *env, refs []string, force bool) error {
 	if len(gone) > 0 {
 		_, err := collect.Images(ctx, store, c.pool, gone)
 		if errors.Is(err, cache.ErrInUse) {
-			e.logger().Info("space is not freed while another lamina uses the store; 'lamina prune' does it later")
+			e.Logger().Info("space is not freed while another lamina uses the store; 'lamina prune' does it later")
 			err = nil
 		}
 		errs = append(errs, err)
@@ -69,7 +70,7 @@ func runRmi(ctx context.Context, e *env, refs []string, force bool) error {
 
 // remove takes away the name or the image that ref stands for, and says so. It
 // returns the image's root if it is gone.
-func (c *catalog) remove(ctx context.Context, e *env, ref string, force bool) (*ocispec.Descriptor, error) {
+func (c *catalog) remove(ctx context.Context, e *cli.Env, ref string, force bool) (*ocispec.Descriptor, error) {
 	i, name, err := c.locate(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -79,9 +80,9 @@ func (c *catalog) remove(ctx context.Context, e *env, ref string, force bool) (*
 		if err := c.store.Untag(ctx, name.String()); err != nil {
 			return nil, err
 		}
-		return nil, e.say("Untagged: %s\n", name.Familiar())
+		return nil, e.Say("Untagged: %s\n", name.Familiar())
 	case name == nil && len(i.Names) > 1 && !force:
-		return nil, withHint(fmt.Errorf("image %s has several names", ref), "give the one that is to be removed, or --force for all")
+		return nil, cli.WithHint(fmt.Errorf("image %s has several names", ref), "give the one that is to be removed, or --force for all")
 	}
 	id := i.Root.Digest // of an image that cannot be read
 	if err := c.read(ctx, &i, ocispec.Platform{}); err == nil {
@@ -91,9 +92,9 @@ func (c *catalog) remove(ctx context.Context, e *env, ref string, force bool) (*
 		return nil, err
 	}
 	for _, n := range i.Names {
-		if err := e.say("Untagged: %s\n", n.Familiar()); err != nil {
+		if err := e.Say("Untagged: %s\n", n.Familiar()); err != nil {
 			return nil, err
 		}
 	}
-	return &i.Root, e.say("Deleted: %s\n", id)
+	return &i.Root, e.Say("Deleted: %s\n", id)
 }

@@ -5,40 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-)
 
-// Groups of commands in the help text.
-const (
-	groupCommon     = "common"
-	groupManagement = "management"
+	"lamina/cmd/lamina/internal/build"
+	"lamina/cmd/lamina/internal/cli"
 )
 
 // commands is every command of lamina but those of cobra (help, completion).
-func commands(e *env) []*cobra.Command {
+func commands(e *cli.Env) []*cobra.Command {
 	return []*cobra.Command{
-		newBuild(e), newImages(e), newPull(e), newPush(e),
+		build.New(e), newImages(e), newPull(e), newPush(e),
 		newImage(e),
 		newHistory(e), newInspect(e), newPrune(e), newRmi(e), newRun(e), newTag(e), newVersion(e),
 	}
 }
 
 // execute runs one command line and returns its exit code.
-func execute(ctx context.Context, e *env, args []string) int {
+func execute(ctx context.Context, e *cli.Env, args []string) int {
 	root := newRoot(e)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil {
-		report(ctx, e.stderr, err)
+		cli.Report(ctx, e.Stderr, err)
 	}
-	return exitCode(ctx, cmd, err)
+	return cli.ExitCode(ctx, cmd, err)
 }
 
-func newRoot(e *env) *cobra.Command {
+func newRoot(e *cli.Env) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "lamina [OPTIONS] COMMAND",
 		Short:         "Build images from Dockerfiles, run them and move them, without a daemon",
@@ -48,27 +44,27 @@ func newRoot(e *env) *cobra.Command {
 		Args:          knownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := e.fromEnvironment(cmd.Root().PersistentFlags()); err != nil {
-				return &usageError{cmd, err}
+			if err := e.FromEnvironment(cmd.Root().PersistentFlags()); err != nil {
+				return &cli.UsageError{Cmd: cmd, Err: err}
 			}
 			return nil
 		},
 	}
 	root.AddGroup(
-		&cobra.Group{ID: groupCommon, Title: "Common Commands:"},
-		&cobra.Group{ID: groupManagement, Title: "Management Commands:"},
+		&cobra.Group{ID: cli.GroupCommon, Title: "Common Commands:"},
+		&cobra.Group{ID: cli.GroupManagement, Title: "Management Commands:"},
 	)
-	e.globalFlags(root.PersistentFlags())
+	e.GlobalFlags(root.PersistentFlags())
 	root.Flags().BoolP("version", "v", false, "Print the version and quit")
 	root.AddCommand(commands(e)...)
 	addHelpFlags(root)
-	root.SetIn(e.stdin)
-	root.SetOut(e.stdout)
-	root.SetErr(e.stderr)
+	root.SetIn(e.Stdin)
+	root.SetOut(e.Stdout)
+	root.SetErr(e.Stderr)
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
-	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(e.stdout, cmd) })
-	root.SetUsageFunc(func(cmd *cobra.Command) error { return writeUsage(e.stderr, cmd) })
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(e.Stdout, cmd) })
+	root.SetUsageFunc(func(cmd *cobra.Command) error { return writeUsage(e.Stderr, cmd) })
 	root.SetHelpCommand(newHelp(e))
 	return root
 }
@@ -95,9 +91,9 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		slices.Sort(near)
-		err = withHint(err, "did you mean %s?", strings.Join(near, " or "))
+		err = cli.WithHint(err, "did you mean %s?", strings.Join(near, " or "))
 	}
-	return &usageError{cmd, err}
+	return &cli.UsageError{Cmd: cmd, Err: err}
 }
 
 // flagError explains a wrong flag.
@@ -105,28 +101,14 @@ func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
 		if near := nearestFlag(cmd, unknown.GetSpecifiedName()); near != "" {
-			err = withHint(err, "did you mean --%s?", near)
+			err = cli.WithHint(err, "did you mean --%s?", near)
 		}
 	}
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
-		err = fmt.Errorf("--%s=%s: %w", invalid.GetFlag().Name, invalid.GetValue(), valueError(errors.Unwrap(invalid)))
+		err = fmt.Errorf("--%s=%s: %w", invalid.GetFlag().Name, invalid.GetValue(), cli.ValueError(errors.Unwrap(invalid)))
 	}
-	return &usageError{cmd, err}
-}
-
-// valueError is err without the words of the functions that read numbers.
-func valueError(err error) error {
-	var number *strconv.NumError
-	switch {
-	case !errors.As(err, &number):
-		return err
-	case number.Func == "ParseBool":
-		return errors.New("want true or false")
-	case errors.Is(err, strconv.ErrRange):
-		return errors.New("this is too large a number")
-	}
-	return errors.New("want a number")
+	return &cli.UsageError{Cmd: cmd, Err: err}
 }
 
 // nearestFlag returns the flag of cmd that name is most likely a misspelling of.
@@ -140,71 +122,5 @@ func nearestFlag(cmd *cobra.Command, name string) string {
 			names = append(names, f.Name)
 		}
 	})
-	return nearest(name, names, min(3, len(name)-1))
-}
-
-// nearest returns the first of words that is the least number of edits away from
-// word, if that is less than limit.
-func nearest(word string, words []string, limit int) string {
-	best := ""
-	for _, w := range words {
-		if d := editDistance(word, w); d < limit {
-			best, limit = w, d
-		}
-	}
-	return best
-}
-
-// editDistance is the least number of bytes to insert, remove, replace or swap
-// with their neighbour that turns a into b.
-func editDistance(a, b string) int {
-	var before []int // the row above the previous one
-	prev := make([]int, len(b)+1)
-	for j := range prev {
-		prev[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		row := make([]int, len(b)+1)
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(prev[j]+1, row[j-1]+1, prev[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, prev = prev, row
-	}
-	return prev[len(b)]
-}
-
-// exactArgs and its siblings check the number of arguments, in docker's words.
-func exactArgs(n int) cobra.PositionalArgs { return argCount(n, n) }
-func minArgs(n int) cobra.PositionalArgs   { return argCount(n, -1) }
-func maxArgs(n int) cobra.PositionalArgs   { return argCount(0, n) }
-
-// argCount wants least to most arguments; most may be -1 for any number.
-func argCount(least, most int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) >= least && (most < 0 || len(args) <= most) {
-			return nil
-		}
-		quantity, n := "", least
-		switch {
-		case most == 0:
-			return &usageError{cmd, fmt.Errorf("'%s' accepts no arguments", cmd.CommandPath())}
-		case least != most && len(args) < least:
-			quantity = "at least "
-		case least != most:
-			quantity, n = "at most ", most
-		}
-		word := "arguments"
-		if n == 1 {
-			word = "argument"
-		}
-		return &usageError{cmd, fmt.Errorf("'%s' requires %s%d %s", cmd.CommandPath(), quantity, n, word)}
-	}
+	return cli.Nearest(name, names, min(3, len(name)-1))
 }

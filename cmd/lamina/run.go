@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lamina/cmd/lamina/internal/cli"
 	"lamina/cmd/lamina/internal/engine"
 	"lamina/exporter"
 	"lamina/runner"
@@ -34,7 +35,7 @@ type runOptions struct {
 	setEntrypoint             bool
 	network                   string
 	addHosts                  []string
-	memory, shmSize           byteSize
+	memory, shmSize           cli.ByteSize
 	cpus                      float64
 	pids                      int64
 	ulimits                   []string
@@ -45,14 +46,14 @@ type runOptions struct {
 	quiet                     bool
 }
 
-func newRun(e *env) *cobra.Command {
+func newRun(e *cli.Env) *cobra.Command {
 	var o runOptions
 	cmd := &cobra.Command{
 		Use:         "run [OPTIONS] IMAGE [COMMAND] [ARG...]",
 		Short:       "Run a command in a new container from an image",
-		GroupID:     groupCommon,
-		Args:        minArgs(1),
-		Annotations: map[string]string{failureCode: strconv.Itoa(exitRun)},
+		GroupID:     cli.GroupCommon,
+		Args:        cli.MinArgs(1),
+		Annotations: map[string]string{cli.FailureCode: strconv.Itoa(exitRun)},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.setEntrypoint = cmd.Flags().Changed("entrypoint")
 			return runRun(cmd.Context(), e, o, args[0], args[1:])
@@ -85,19 +86,19 @@ func newRun(e *env) *cobra.Command {
 	f.BoolVar(&o.readOnly, "read-only", false, "Make the root filesystem read-only")
 	f.BoolVar(&o.init, "init", false, "Run an init that passes signals on and collects processes")
 	f.StringVar(&o.pull, "pull", string(engine.PullMissing), "When to pull the image: always, missing or never")
-	f.StringVar(&o.platform, "platform", "", platformUsage)
+	f.StringVar(&o.platform, "platform", "", cli.PlatformUsage)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Do not show the progress of a pull")
 	return cmd
 }
 
 // runRun runs a container in the foreground. Nothing is kept of it.
-func runRun(ctx context.Context, e *env, o runOptions, ref string, args []string) error {
-	display, err := newSteps(e, "", o.quiet, "Pulling")
+func runRun(ctx context.Context, e *cli.Env, o runOptions, ref string, args []string) error {
+	display, err := cli.NewSteps(e, "", o.quiet, "Pulling")
 	if err != nil {
 		return err
 	}
 	defer display.Close()
-	eng, err := e.openEngine(ctx, display)
+	eng, err := e.OpenEngine(ctx, display)
 	if err != nil {
 		return err
 	}
@@ -127,12 +128,12 @@ func runRun(ctx context.Context, e *env, o runOptions, ref string, args []string
 }
 
 // runImage finds the image in the store, by name or ID, or pulls it.
-func runImage(ctx context.Context, e *env, eng *engine.Engine, display *steps, o runOptions, ref string) (exporter.Image, error) {
+func runImage(ctx context.Context, e *cli.Env, eng *engine.Engine, display *cli.Steps, o runOptions, ref string) (exporter.Image, error) {
 	policy := engine.Policy(o.pull)
-	if !oneOf(o.pull, string(engine.PullAlways), string(engine.PullMissing), string(engine.PullNever)) {
+	if !cli.OneOf(o.pull, string(engine.PullAlways), string(engine.PullMissing), string(engine.PullNever)) {
 		return exporter.Image{}, fmt.Errorf("--pull=%s: want always, missing or never", o.pull)
 	}
-	platform, err := e.platform(o.platform)
+	platform, err := e.Platform(o.platform)
 	if err != nil {
 		return exporter.Image{}, err
 	}
@@ -149,12 +150,12 @@ func runImage(ctx context.Context, e *env, eng *engine.Engine, display *steps, o
 			return exporter.Image{}, err
 		}
 	}
-	step := display.transfers("pulling " + ref)
-	found, err := eng.Resolve(ctx, ref, platform, policy, display.warn)
+	step := display.Transfers("pulling " + ref)
+	found, err := eng.Resolve(ctx, ref, platform, policy, display.Warn)
 	if err == nil && !found.Here {
 		_, err = eng.Pull(ctx, found)
 	}
-	step.end(err)
+	step.End(err)
 	if err != nil {
 		return exporter.Image{}, err
 	}
@@ -162,13 +163,13 @@ func runImage(ctx context.Context, e *env, eng *engine.Engine, display *steps, o
 }
 
 // writableRoot returns a filesystem of img that nothing is kept of.
-func writableRoot(ctx context.Context, eng *engine.Engine, display *steps, img exporter.Image, targets []snapshot.Target) (snapshot.Tx, error) {
+func writableRoot(ctx context.Context, eng *engine.Engine, display *cli.Steps, img exporter.Image, targets []snapshot.Target) (snapshot.Tx, error) {
 	end := func(error) {}
 	if slices.ContainsFunc(img.Layers, func(l snapshot.Layer) bool {
 		_, err := eng.Pool.Find(l.DiffID)
 		return err != nil
 	}) {
-		end = display.transfers("unpacking layers").end
+		end = display.Transfers("unpacking layers").End
 	}
 	ids, err := eng.Worker(local.Config{}).Unpack(ctx, img.Layers, nil)
 	end(err)
@@ -190,7 +191,7 @@ func newContainerID() string {
 
 // inForeground connects the container to our streams and signals until it ends.
 // From then on a signal is the container's business: it does not cancel anything.
-func inForeground(ctx context.Context, e *env, o runOptions, run runner.Runner, spec runner.Spec) error {
+func inForeground(ctx context.Context, e *cli.Env, o runOptions, run runner.Runner, spec runner.Spec) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -213,11 +214,11 @@ func inForeground(ctx context.Context, e *env, o runOptions, run runner.Runner, 
 	var command *runner.CommandError
 	switch {
 	case errors.As(err, &command):
-		return &exitError{command.Code, command}
+		return &cli.ExitError{Code: command.Code, Err: command}
 	case errors.As(err, &exit) && exit.OutOfMemory:
-		return &exitError{exit.Code, withHint(exit, "give it more with --memory")}
+		return &cli.ExitError{Code: exit.Code, Err: cli.WithHint(exit, "give it more with --memory")}
 	case errors.As(err, &exit) && err == error(exit):
-		return &exitError{Code: exit.Code}
+		return &cli.ExitError{Code: exit.Code}
 	}
 	return err
 }

@@ -13,13 +13,14 @@ import (
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 
+	"lamina/cmd/lamina/internal/cli"
 	"lamina/runner"
 	"lamina/snapshot"
 )
 
 // containerSpec is what an image and the command line say together. Its root is
 // still missing.
-func containerSpec(e *env, o runOptions, id string, image dockerspec.DockerOCIImage, args []string) (runner.Spec, error) {
+func containerSpec(e *cli.Env, o runOptions, id string, image dockerspec.DockerOCIImage, args []string) (runner.Spec, error) {
 	s := runner.Spec{
 		ID: id, ReadOnly: o.readOnly, Dir: cmp.Or(o.dir, image.Config.WorkingDir),
 		User: cmp.Or(o.user, image.Config.User), Hostname: o.hostname, Network: o.network,
@@ -46,7 +47,7 @@ func containerSpec(e *env, o runOptions, id string, image dockerspec.DockerOCIIm
 	if s.Limits, err = containerLimits(o); err != nil {
 		return s, err
 	}
-	added, err := hosts(o.addHosts)
+	added, err := cli.Hosts(o.addHosts)
 	if err != nil {
 		return s, err
 	}
@@ -55,7 +56,7 @@ func containerSpec(e *env, o runOptions, id string, image dockerspec.DockerOCIIm
 		s.Hosts = append(s.Hosts, addr+" "+name)
 	}
 	for _, opt := range o.security {
-		if !oneOf(opt, "no-new-privileges", "no-new-privileges:true", "no-new-privileges=true") {
+		if !cli.OneOf(opt, "no-new-privileges", "no-new-privileges:true", "no-new-privileges=true") {
 			return s, fmt.Errorf("--security-opt=%s: only no-new-privileges is supported", opt)
 		}
 		s.NoNewPrivileges = true
@@ -77,7 +78,7 @@ func containerArgs(o runOptions, config dockerspec.DockerOCIImageConfig, args []
 	}
 	all := slices.Concat(entrypoint, args)
 	if len(all) == 0 {
-		return nil, withHint(errors.New("no command to run: the image has neither CMD nor ENTRYPOINT"), "add a command after the image")
+		return nil, cli.WithHint(errors.New("no command to run: the image has neither CMD nor ENTRYPOINT"), "add a command after the image")
 	}
 	return all, nil
 }
@@ -92,7 +93,7 @@ func containerHostname(network, id string) (string, error) {
 }
 
 // containerEnv is the image's environment, changed by files first and flags then.
-func containerEnv(e *env, o runOptions, image []string, hostname string) ([]string, error) {
+func containerEnv(e *cli.Env, o runOptions, image []string, hostname string) ([]string, error) {
 	env := []string{"HOSTNAME=" + hostname}
 	if o.tty {
 		env = append(env, "TERM=xterm")
@@ -103,7 +104,7 @@ func containerEnv(e *env, o runOptions, image []string, hostname string) ([]stri
 		if !valued {
 			// A name alone is this environment's variable; if there is none, the image's
 			// is not the container's either.
-			value, set := e.lookupEnv(name)
+			value, set := e.LookupEnv(name)
 			if !set {
 				return
 			}
@@ -283,7 +284,7 @@ func tmpfsMount(t string) (snapshot.Mount, error) {
 		switch {
 		case o == "exec":
 			noexec = false
-		case oneOf(o, "", "rw", "nosuid", "nodev", "noexec"):
+		case cli.OneOf(o, "", "rw", "nosuid", "nodev", "noexec"):
 		default:
 			mode = mode || strings.HasPrefix(o, "mode=")
 			m.Options = append(m.Options, o)

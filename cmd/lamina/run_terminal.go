@@ -9,15 +9,16 @@ import (
 
 	"golang.org/x/term"
 
+	"lamina/cmd/lamina/internal/cli"
 	"lamina/runner"
 )
 
 // attach returns the streams of a container. The caller must call detach, which
 // gives the terminal back as it was.
-func attach(e *env, interactive, tty bool) (stdio runner.IO, detach func(), err error) {
-	stdio.Stdout, stdio.Stderr = e.stdout, e.stderr
+func attach(e *cli.Env, interactive, tty bool) (stdio runner.IO, detach func(), err error) {
+	stdio.Stdout, stdio.Stderr = e.Stdout, e.Stderr
 	if interactive {
-		stdio.Stdin = e.stdin
+		stdio.Stdin = e.Stdin
 	}
 	if !tty {
 		return stdio, func() {}, nil
@@ -25,9 +26,9 @@ func attach(e *env, interactive, tty bool) (stdio runner.IO, detach func(), err 
 	stdio.Terminal = true
 	restore := func() {}
 	if interactive {
-		in, ok := e.stdin.(*os.File)
+		in, ok := e.Stdin.(*os.File)
 		if !ok || !term.IsTerminal(int(in.Fd())) {
-			return stdio, nil, withHint(errors.New("the input device is not a terminal"), "leave out -t")
+			return stdio, nil, cli.WithHint(errors.New("the input device is not a terminal"), "leave out -t")
 		}
 		before, err := term.MakeRaw(int(in.Fd()))
 		if err != nil {
@@ -42,9 +43,9 @@ func attach(e *env, interactive, tty bool) (stdio runner.IO, detach func(), err 
 
 // terminalSizes delivers the size of our terminal, and each new one, until stop
 // is called. If we have none, it delivers nothing.
-func terminalSizes(e *env) (sizes <-chan runner.Size, stop func()) {
+func terminalSizes(e *cli.Env) (sizes <-chan runner.Size, stop func()) {
 	var terminal *os.File
-	for _, stream := range []any{e.stdout, e.stdin, e.stderr} {
+	for _, stream := range []any{e.Stdout, e.Stdin, e.Stderr} {
 		if f, ok := stream.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 			terminal = f
 			break

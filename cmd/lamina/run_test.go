@@ -10,6 +10,7 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lamina/cmd/lamina/internal/cli"
 	"lamina/runner"
 	"lamina/snapshot"
 )
@@ -49,7 +50,7 @@ func TestContainerEnv(t *testing.T) {
 	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	e := &env{lookupEnv: variables{"HERE": "ours", "ALSO": "too", "NONE": ""}.lookup}
+	e := &cli.Env{LookupEnv: environment{"HERE": "ours", "ALSO": "too", "NONE": ""}.lookup}
 	got, err := containerEnv(e, runOptions{tty: true, envFiles: []string{file}, env: []string{"A=flag", "ALSO", "D=", "HOSTNAME=mine"}},
 		[]string{"PATH=/bin", "LANG=C", "A=image", "C=image"}, "host")
 	want := []string{
@@ -136,7 +137,7 @@ func TestContainerSpec(t *testing.T) {
 	image := dockerspec.DockerOCIImage{}
 	image.Config.Cmd, image.Config.WorkingDir, image.Config.User = []string{"c"}, "/image", "app"
 	id := strings.Repeat("0123456789abcdef", 4)
-	e := &env{lookupEnv: variables{}.lookup}
+	e := &cli.Env{LookupEnv: environment{}.lookup}
 	got, err := containerSpec(e, runOptions{
 		network: "none", memory: 1 << 30, pids: -1, addHosts: []string{"db:[::1]"}, security: []string{"no-new-privileges"},
 		privileged: true, readOnly: true, init: true, ulimits: []string{"nofile=5"},

@@ -7,21 +7,22 @@ import (
 	"github.com/spf13/cobra"
 
 	"lamina/cache/registry"
+	"lamina/cmd/lamina/internal/cli"
 )
 
-func newTag(e *env) *cobra.Command {
+func newTag(e *cli.Env) *cobra.Command {
 	return &cobra.Command{
 		Use:               "tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
 		Short:             "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
-		Args:              exactArgs(2),
-		ValidArgsFunction: e.completeImages(1),
+		Args:              cli.ExactArgs(2),
+		ValidArgsFunction: completeImages(e, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runTag(cmd.Context(), e, args[0], args[1])
 		},
 	}
 }
 
-func runTag(ctx context.Context, e *env, source, target string) error {
+func runTag(ctx context.Context, e *cli.Env, source, target string) error {
 	name, err := registry.ParseName(target)
 	if err != nil {
 		return err
@@ -29,7 +30,7 @@ func runTag(ctx context.Context, e *env, source, target string) error {
 	if name.Digest != "" {
 		return errors.New("a tag cannot have a digest: what it refers to decides about that")
 	}
-	engine, err := e.openEngine(ctx, nil)
+	engine, err := e.OpenEngine(ctx, nil)
 	if err != nil {
 		return err
 	}

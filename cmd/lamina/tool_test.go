@@ -246,3 +246,11 @@ func controlGroups(t testing.TB, root string) []string {
 	}
 	return found
 }
+
+// environment is the variables of a command that is called in this process.
+type environment map[string]string
+
+func (e environment) lookup(name string) (string, bool) {
+	value, ok := e[name]
+	return value, ok
+}

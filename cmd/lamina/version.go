@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"lamina/cmd/lamina/internal/cli"
 )
 
 // version is set by the linker: -X main.version=1.2.3.
@@ -43,22 +45,22 @@ type versionInfo struct {
 	Arch      string
 }
 
-func newVersion(e *env) *cobra.Command {
+func newVersion(e *cli.Env) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "version [OPTIONS]",
 		Short: "Show the lamina version information",
-		Args:  maxArgs(0),
+		Args:  cli.MaxArgs(0),
 		RunE: func(*cobra.Command, []string) error {
 			v := versionInfo{version, commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH}
 			if format != "" {
-				return rows[versionInfo]{items: []versionInfo{v}}.write(e.stdout, format)
+				return cli.Rows[versionInfo]{Items: []versionInfo{v}}.Write(e.Stdout, format)
 			}
-			_, err := fmt.Fprintf(e.stdout, "Version:     %s\nGit commit:  %s\nGo version:  %s\nOS/Arch:     %s/%s\n",
+			_, err := fmt.Fprintf(e.Stdout, "Version:     %s\nGit commit:  %s\nGo version:  %s\nOS/Arch:     %s/%s\n",
 				v.Version, v.GitCommit, v.GoVersion, v.Os, v.Arch)
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&format, "format", "f", "", formatUsage)
+	cmd.Flags().StringVarP(&format, "format", "f", "", cli.FormatUsage)
 	return cmd
 }
