@@ -78,6 +78,7 @@ func (f *future) found(r Result) {
 // lookAhead looks an operation up, unless that takes contents that are not known.
 func (f *future) lookAhead(ctx context.Context) {
 	whole, hasWhole := f.wholeKey()
+	f.traced.Whole = whole
 	if hasWhole {
 		rec, usable := f.recall(ctx, whole)
 		if usable {
@@ -98,6 +99,7 @@ func (f *future) lookAhead(ctx context.Context) {
 	}
 	f.foresight.read, f.foresight.narrowed = read, true
 	key := KeyOf(f.task.Node.Op, f.identities(read))
+	f.traced.Narrow = key
 	if rec, usable := f.recall(ctx, key); usable {
 		if hasWhole && whole != key {
 			remember(ctx, f.opt.Index, whole, rec)
@@ -108,10 +110,7 @@ func (f *future) lookAhead(ctx context.Context) {
 	f.foresight.known, f.foresight.result = true, Result{ID: key}
 }
 
-func (f *future) hit(rec *Record) {
-	f.emit(Event{Status: Cached})
-	f.found(f.solved(rec))
-}
+func (f *future) hit(rec *Record) { f.found(f.cached(rec)) }
 
 // readsResults tells whether Narrow would have to read what another operation made.
 func (f *future) readsResults() bool {

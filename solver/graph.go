@@ -42,6 +42,8 @@ type Variable struct {
 	Arg bool `json:"arg,omitempty"`
 	// Line is where the Dockerfile sets it last, from 1; 0 if it does not.
 	Line int `json:"line,omitempty"`
+	// From names the build arguments that its value was expanded from, directly or not.
+	From []string `json:"from,omitempty"`
 }
 
 // Graph is nodes in an order in which every node comes after its inputs; it has

@@ -197,6 +197,9 @@ func (Copy) kind() string   { return "copy" }
 func (Merge) kind() string  { return "merge" }
 func (Run) kind() string    { return "run" }
 
+// KindOf names what op does, as records have it: "run", "copy" …
+func KindOf(op Op) string { return op.kind() }
+
 // ModTime is the time that e stands for, if any.
 func ModTime(epoch *int64) (time.Time, bool) {
 	if epoch == nil {

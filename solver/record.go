@@ -119,42 +119,45 @@ type Records interface {
 // lookup returns the usable record under k, or nil: an unreadable record, and
 // one whose layers are gone, were never there. What is only elsewhere is
 // remembered here.
-func (s *solve) lookup(ctx context.Context, k cache.Key) *Record {
-	if r, usable := s.recall(ctx, k); usable {
-		return r
+func (r *run) lookup(ctx context.Context, k cache.Key) *Record {
+	if rec, usable := r.recall(ctx, k); usable {
+		return rec
 	}
 	return nil
 }
 
 // recall is lookup, but returns a record that tells no more than an identity if
 // there is no usable one, and nil if there is none at all.
-func (s *solve) recall(ctx context.Context, k cache.Key) (told *Record, usable bool) {
-	for i := range len(s.opt.Imports) + 1 {
-		var from Records = s.opt.Index
+func (r *run) recall(ctx context.Context, k cache.Key) (told *Record, usable bool) {
+	for i := range len(r.opt.Imports) + 1 {
+		var from Records = r.opt.Index
 		if i > 0 {
-			from = s.opt.Imports[i-1]
+			from = r.opt.Imports[i-1]
 		}
 		data, err := from.Get(ctx, k)
 		if err != nil {
 			continue
 		}
-		r, err := DecodeRecord(data)
+		rec, err := DecodeRecord(data)
 		if err != nil {
 			continue
 		}
-		if r.Absent || !s.worker.Has(ctx, r.Result) {
+		if rec.Absent || !r.worker.Has(ctx, rec.Result) {
+			r.traced.Absent = r.traced.Absent || rec.Absent
+			r.traced.Lost = r.traced.Lost || !rec.Absent
 			if told == nil {
-				told = r.identity()
+				told = rec.identity()
 				if i > 0 {
-					remember(ctx, s.opt.Index, k, told)
+					remember(ctx, r.opt.Index, k, told)
 				}
 			}
 			continue
 		}
 		if i > 0 {
-			remember(ctx, s.opt.Index, k, r)
+			remember(ctx, r.opt.Index, k, rec)
 		}
-		return r, true
+		r.traced.From = i
+		return rec, true
 	}
 	return told, false
 }

@@ -29,6 +29,9 @@ type Options struct {
 	// Solved, if set, is told of each node's record that was found or made. It is
 	// called from many goroutines at once.
 	Solved func(Solved)
+	// Traced, if set, is told once, when the solve is over however it ended, what became
+	// of each node that the roots need, in the graph's order.
+	Traced func([]Trace)
 	// Jobs bounds the operations that execute at once; 0 is no bound.
 	Jobs int
 	// Lock excludes everybody else, in this process and others, who works on the
@@ -58,6 +61,7 @@ func Solve(ctx context.Context, g *Graph, roots []ID, w Worker, opt Options) ([]
 	for _, id := range roots {
 		s.need(id)
 	}
+	defer s.trace()
 	if err := s.each(ctx, s.foresee); err != nil {
 		return nil, err
 	}
@@ -170,6 +174,7 @@ type run struct {
 	id      ID
 	task    Task
 	started bool
+	traced  Trace
 }
 
 func (r *run) fetch(ctx context.Context, op Op) (Result, error) {
@@ -190,10 +195,10 @@ func (r *run) fetch(ctx context.Context, op Op) (Result, error) {
 // anew unless that was done for the foresight, which is good for the first time.
 func (f *future) find(ctx context.Context, first bool) (Result, error) {
 	whole, hasWhole := f.wholeKey()
+	f.traced.Whole = whole
 	if hasWhole && !f.task.Node.NoCache {
 		if rec := f.lookup(ctx, whole); rec != nil {
-			f.emit(Event{Status: Cached})
-			return f.solved(rec), nil
+			return f.cached(rec), nil
 		}
 	}
 	read := f.foresight.read
@@ -204,6 +209,7 @@ func (f *future) find(ctx context.Context, first bool) (Result, error) {
 		}
 	}
 	key := KeyOf(f.task.Node.Op, f.identities(read))
+	f.traced.Narrow = key
 	unlock, err := f.lock(ctx, key)
 	if err != nil {
 		return Result{}, err
@@ -216,8 +222,7 @@ func (f *future) find(ctx context.Context, first bool) (Result, error) {
 			if hasWhole && whole != key {
 				remember(ctx, f.opt.Index, whole, rec)
 			}
-			f.emit(Event{Status: Cached})
-			return f.solved(rec), nil
+			return f.cached(rec), nil
 		}
 	}
 	rec, err := f.execute(ctx, key, read)
@@ -230,6 +235,13 @@ func (f *future) find(ctx context.Context, first bool) (Result, error) {
 	}
 	f.emit(Event{Status: Done})
 	return f.solved(rec), nil
+}
+
+// cached makes rec, which was remembered, the node's.
+func (r *run) cached(rec *Record) Result {
+	r.traceHit(rec)
+	r.emit(Event{Status: Cached})
+	return r.solved(rec)
 }
 
 // solved reports the record of the node, as it would be had the node been executed
@@ -259,9 +271,11 @@ func (r *run) execute(ctx context.Context, key cache.Key, read []Identity) (*Rec
 	r.start()
 	begin := time.Now()
 	layers, err := r.worker.Execute(ctx, r.task, read, r)
+	r.traced.Inputs, r.traced.Took = r.inputs(read), time.Since(begin)
 	if err != nil {
 		return nil, err
 	}
+	r.traced.Verdict = VerdictExecuted
 	id, salt := key, ""
 	if _, isRun := r.task.Node.Op.(Run); isRun && r.task.Node.NoCache {
 		salt = rand.Text()
@@ -271,23 +285,11 @@ func (r *run) execute(ctx context.Context, key cache.Key, read []Identity) (*Rec
 	if err != nil {
 		panic("solver: operation cannot be encoded: " + err.Error())
 	}
-	end := time.Now()
-	rec := &Record{
+	return &Record{
 		Version: keyVersion, Result: Result{ID: id, Layers: layers},
-		Kind: r.task.Node.Op.kind(), Op: op, Name: r.task.Node.Name, Pos: r.task.Node.Pos,
-		Created: end.UTC(), Took: end.Sub(begin), Salt: salt,
-	}
-	for i, in := range r.task.Inputs {
-		ri := RecordedInput{Name: r.graph.Nodes[r.task.Node.Inputs[i]].Name}
-		if !isLive(in) {
-			ri.ID = in.ID
-		}
-		if read != nil {
-			ri.Read = read[i]
-		}
-		rec.Inputs = append(rec.Inputs, ri)
-	}
-	return rec, nil
+		Kind: r.task.Node.Op.kind(), Op: op, Name: r.task.Node.Name, Pos: r.task.Node.Pos, Inputs: r.traced.Inputs,
+		Created: begin.Add(r.traced.Took).UTC(), Took: r.traced.Took, Salt: salt,
+	}, nil
 }
 
 // wholeKey is the key over the whole inputs; there is none if one is live.
@@ -345,6 +347,7 @@ func (r *run) slot(ctx context.Context) (release func(), err error) {
 func (r *run) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		if r.started {
+			r.traced.Verdict = VerdictCanceled
 			r.emit(Event{Status: Canceled, Err: err})
 		}
 		return context.Cause(ctx)
@@ -353,6 +356,7 @@ func (r *run) failed(ctx context.Context, err error) error {
 		err = fmt.Errorf("%w, %d times in a row: is something writing to it?", err, attempts)
 	}
 	r.start()
+	r.traced.Verdict, r.traced.Err = VerdictFailed, err
 	r.emit(Event{Status: Failed, Err: err})
 	return &Error{Node: r.task.Node, Err: err}
 }

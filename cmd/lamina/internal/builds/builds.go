@@ -37,14 +37,27 @@ type Build struct {
 	Platforms  []string `json:"platforms,omitempty"`
 	// Args are the build arguments that were given.
 	Args map[string]string `json:"args,omitempty"`
-	// Caches are the places that steps were looked up in besides the store, by the
-	// names that --cache-from gave them; Step.From refers to them.
-	Caches []string `json:"caches,omitempty"`
+	// NoCache says that all steps were to be executed, NoCacheFilter those of which
+	// stages.
+	NoCache       bool     `json:"noCache,omitempty"`
+	NoCacheFilter []string `json:"noCacheFilter,omitempty"`
+	// Caches are the places that --cache-from named, in its order; Step.From refers to
+	// them.
+	Caches []Cache `json:"caches,omitempty"`
 
 	// Images are what came of it: digests of manifests or indexes, with their names.
 	Images []Image `json:"images,omitempty"`
 	// Steps are the nodes of the build's graph, in its order: inputs come first.
 	Steps []Step `json:"steps,omitempty"`
+}
+
+// Cache is a place that steps were looked up in besides the store.
+type Cache struct {
+	Name string `json:"name"` // as --cache-from gave it
+	// Steps is how many it had.
+	Steps int `json:"steps,omitempty"`
+	// Error is why it was not used.
+	Error string `json:"error,omitempty"`
 }
 
 // Image is an image that a build made.
@@ -81,11 +94,15 @@ type Step struct {
 	Whole  cache.Key `json:"whole,omitempty"`
 	Narrow cache.Key `json:"narrow,omitempty"`
 	// ID is the identity of the result, once that is known.
-	ID      digest.Digest `json:"result,omitempty"`
-	Verdict Verdict       `json:"verdict"`
+	ID      digest.Digest  `json:"result,omitempty"`
+	Verdict solver.Verdict `json:"verdict"`
 	// From is where a cached result was found: a position in Build.Caches counted
 	// from 1, or 0 for the store.
 	From int `json:"from,omitempty"`
+	// Lost says that the step was remembered but that its layers were gone, Absent that
+	// a cache told the identity of its result alone.
+	Lost   bool `json:"lost,omitempty"`
+	Absent bool `json:"absent,omitempty"`
 	// NoCache says that it was executed without being looked up.
 	NoCache bool `json:"noCache,omitempty"`
 
@@ -104,23 +121,3 @@ type Input struct {
 	// Read is what is read of it, if not everything; its Parts list the files.
 	Read solver.Identity `json:"read,omitzero"`
 }
-
-// Verdict is what became of a step.
-type Verdict string
-
-// The verdicts.
-const (
-	// Source is of what is no work: a base image, the build context, a here-document.
-	Source Verdict = "source"
-	// Cached is of a result that was remembered.
-	Cached Verdict = "cached"
-	// Executed is of a step that was not remembered.
-	Executed Verdict = "executed"
-	// Fruitless is of a step that was executed and failed.
-	Fruitless Verdict = "failed"
-	// Aborted is of one that was being executed when the build ended.
-	Aborted Verdict = "canceled"
-	// Unneeded is of one that was neither looked up nor executed: what came of it was
-	// known, or the build ended before.
-	Unneeded Verdict = "unneeded"
-)
