@@ -182,8 +182,8 @@ func (b *build) failed(err error, source []byte) error {
 		if _, copying := serr.Node.Op.(solver.Copy); copying && hint == "" && errors.Is(err, fs.ErrPermission) {
 			hint = "this user may not read it: change its permissions, or list it in .dockerignore"
 		}
-		if hint == "" && errors.Is(err, fs.ErrNotExist) && strings.Contains(serr.Node.Name, " ../") {
-			hint = "the files are those of the build context, out of which .. does not lead"
+		if hint == "" && errors.Is(err, fs.ErrNotExist) && leadsOut(serr.Node) {
+			hint = "the files are those of " + b.copiedFrom(serr.Node) + ", out of which .. does not lead"
 		}
 		err = &cli.ExcerptError{Err: err, Excerpt: frontend.Excerpt(source, serr.Node.Pos)}
 	case errors.As(err, &list):
@@ -196,6 +196,24 @@ func (b *build) failed(err error, source []byte) error {
 		return err
 	}
 	return cli.WithHint(err, "%s", hint)
+}
+
+// leadsOut tells whether a COPY names a source above the tree that it copies from.
+func leadsOut(n solver.Node) bool {
+	if _, copying := n.Op.(solver.Copy); !copying {
+		return false
+	}
+	words := strings.Fields(n.Name)
+	return slices.ContainsFunc(words[:len(words)-1], func(word string) bool { return strings.HasPrefix(word, "../") })
+}
+
+// copiedFrom says in which tree a COPY looks for its files.
+func (b *build) copiedFrom(n solver.Node) string {
+	from := b.plan.Graph.Nodes[n.Inputs[len(n.Inputs)-1]]
+	if local, ok := from.Op.(solver.Local); ok && local.Name == contextName {
+		return "the build context"
+	}
+	return "what --from names"
 }
 
 // resolver finds base images for the frontend and shows that it does.
