@@ -160,6 +160,7 @@ func (s *stage) lowerArg(c *instructions.ArgCommand) error {
 		} else if global, ok := s.l.globals.Get(arg.Key); ok {
 			value, inherited = &global, true
 		}
+		from := s.argVariable(arg, inherited, c)
 		s.wishArg(arg, value, inherited, s.l.pos(c.Location()))
 		if value == nil {
 			s.args = inPlace(s.args, arg.Key, "")
@@ -169,6 +170,8 @@ func (s *stage) lowerArg(c *instructions.ArgCommand) error {
 		s.args = inPlace(s.args, arg.Key, *value)
 		if !hidden(arg.Key) {
 			s.env = s.env.with(arg.Key, *value)
+			from.Value = *value
+			s.setArg(from)
 		}
 		text = append(text, arg.Key+"="+*value)
 	}

@@ -130,7 +130,7 @@ func (s *stage) baseNode() solver.ID {
 	if !strings.Contains(ref, "@") {
 		ref += "@" + s.found.Digest.String()
 	}
-	n := solver.Node{Op: solver.Image{Digest: s.found.Digest, Layers: s.found.Layers}, Pos: s.pos}
+	n := solver.Node{Op: solver.Image{Digest: s.found.Digest, Layers: s.found.Layers}, Pos: s.pos, Uses: s.seen}
 	if s.given != nil { // which has no number
 		n.Name = "[context " + s.contextName() + "] FROM " + ref
 	} else {

@@ -23,6 +23,7 @@ func (s *stage) lowerEnv(c *instructions.EnvCommand) error {
 		s.checkDelimiter(kv, c)
 		s.checkSecret("ENV", kv.Key, c)
 		s.env = s.env.with(kv.Key, kv.Value)
+		s.setEnv(kv.Key, kv.Value, s.l.pos(c.Location()).First)
 		s.image.Config.Env = inPlace(s.image.Config.Env, kv.Key, kv.Value)
 		text += " " + kv.String()
 	}

@@ -168,6 +168,7 @@ func (l *lowering) planStage(index int, st instructions.Stage) (*stage, error) {
 		s.base, s.replaced = nil, true
 	}
 	s.wishFrom(used)
+	s.seen = l.globalUses(used)
 	if s.name != "" {
 		l.names[s.name] = s
 	}

@@ -52,6 +52,7 @@ type origin struct {
 	replaced bool              // given stands for the stage
 	files    solver.ID         // the node of given, if that is a directory of this machine
 	wanted   *ocispec.Platform // --platform
+	seen     []solver.Variable // by FROM
 	resolved bool              // found is known, or never will be
 	found    Base
 	failed   bool // it could not be resolved
@@ -66,6 +67,7 @@ type state struct {
 	env      environ // of RUN and of expansion: the image's and the arguments
 	args     environ // arguments declared, for the history of RUN
 	history  []History
+	provenance
 
 	workdirSet bool // by this Dockerfile
 	once       map[string][]parser.Range
@@ -135,6 +137,7 @@ func (s *stage) numbered() int {
 func (s *stage) step(st step) error {
 	defer func(lint *linter.Linter) { s.lint = lint }(s.lint)
 	s.lint = s.l.lint.WithMergedConfigFromComments(st.Comments())
+	s.mentioned = nil
 	if err := s.expand(st.Command); err != nil {
 		return err
 	}
@@ -203,9 +206,10 @@ func (s *stage) word(c instructions.Command) instructions.SingleWordExpander {
 
 func (s *stage) expander(lex *shell.Lex, c instructions.Command) instructions.SingleWordExpander {
 	return func(word string) (string, error) {
-		v, unknown, err := lex.ProcessWord(wellFormed(word), s.env)
-		s.checkVariables(unknown, c)
-		return v, err
+		v, err := lex.ProcessWordWithMatches(wellFormed(word), s.env)
+		s.checkVariables(v.Unmatched, c)
+		s.mention(v.Matched)
+		return v.Result, err
 	}
 }
 
@@ -219,6 +223,7 @@ func (s *stage) add(n solver.Node, name string, st step) {
 	n.Name = name
 	n.Pos = s.l.pos(st.Location())
 	n.NoCache = s.noCache()
+	n.Uses = s.uses(environment(n.Op))
 	s.root = s.l.graph.Add(n)
 }
 
