@@ -26,6 +26,11 @@ const TableType = "application/vnd.lamina.files.v1+zstd"
 // tableWindow bounds the memory that it takes to write or to read a table, in bytes.
 const tableWindow = 256 << 10
 
+// maxTableLine bounds the lines that are read, in bytes: a table may be somebody
+// else's. A name of 4096 bytes, which is as long as they get, has four times that if
+// it has to be quoted.
+const maxTableLine = 64 << 10
+
 // TableWriter writes a table.
 type TableWriter struct {
 	zstd *zstd.Encoder
@@ -78,17 +83,20 @@ func ReadTable(r io.Reader) iter.Seq2[Sum, error] {
 			return
 		}
 		defer z.Close()
-		lines := bufio.NewReader(z)
+		lines := bufio.NewReaderSize(z, maxTableLine)
 		for {
-			line, err := lines.ReadString('\n')
-			if err == io.EOF && line == "" {
+			line, err := lines.ReadSlice('\n')
+			if err == io.EOF && len(line) == 0 {
 				return
 			}
 			var s Sum
-			if err == nil {
-				s, err = parseSum(strings.TrimSuffix(line, "\n"))
-			} else if err == io.EOF {
+			switch err {
+			case nil:
+				s, err = parseSum(strings.TrimSuffix(string(line), "\n"))
+			case io.EOF:
 				err = io.ErrUnexpectedEOF
+			case bufio.ErrBufferFull:
+				err = fmt.Errorf("a line of more than %d bytes", maxTableLine)
 			}
 			if err != nil {
 				yield(Sum{}, fmt.Errorf("read table: %w", err))

@@ -93,6 +93,7 @@ func TestTableDamaged(t *testing.T) {
 		"owner":     text("100644 0 - \"a\"\n"),
 		"digest":    text("100644 0:0 sha256:12 \"a\"\n"),
 		"name":      text("100644 0:0 - a\n"),
+		"a bomb":    text("100644 0:0 - \"" + strings.Repeat("a", 64<<20) + "\"\n"),
 	} {
 		if _, err := collect(ReadTable(bytes.NewReader(data))); err == nil || !strings.HasPrefix(err.Error(), "read table: ") {
 			t.Errorf("%s: %v", name, err)

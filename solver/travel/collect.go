@@ -130,6 +130,11 @@ func Pack(ctx context.Context, records []*solver.Record, bases map[digest.Digest
 				c.held[mine[i].Blob.Digest] = mine[i].Blob
 			}
 		}
+		for _, d := range parts(&own) {
+			if slot, ok := slotOf(blobs, d.Digest); ok {
+				c.slots[d.Digest] = slot
+			}
+		}
 		c.add(newStep(&own, used))
 	}
 	return c, nil

@@ -18,6 +18,7 @@ import (
 
 	"lamina/exporter"
 	"lamina/snapshot"
+	"lamina/snapshot/fileset"
 	"lamina/solver"
 )
 
@@ -39,7 +40,9 @@ const documentVersion = 1
 type document struct {
 	Version int             `json:"v"`
 	Layers  []documentLayer `json:"layers,omitempty"`
-	Steps   []documentStep  `json:"steps"`
+	// Parts are small blobs that lie in bundles; steps refer to them by position.
+	Parts []documentPart `json:"parts,omitempty"`
+	Steps []documentStep `json:"steps"`
 }
 
 type documentLayer struct {
@@ -51,6 +54,15 @@ type documentLayer struct {
 	// Elsewhere marks a layer of a base image: whoever builds on the same image
 	// knows where that is, so it does not lie here.
 	Elsewhere bool `json:"elsewhere,omitempty"`
+}
+
+// documentPart is a small blob, of the type of a table of files, and its place in a
+// bundle, which is a layer of the manifest.
+type documentPart struct {
+	Digest digest.Digest `json:"digest"`
+	Size   int64         `json:"size"`
+	Bundle digest.Digest `json:"bundle"`
+	At     int64         `json:"at,omitempty"`
 }
 
 type documentStep struct {
@@ -74,15 +86,32 @@ type documentInput struct {
 	Name string        `json:"name,omitempty"`
 	ID   digest.Digest `json:"id,omitempty"`
 	Read digest.Digest `json:"read,omitempty"`
+	// Parts list the files that Read was made of.
+	Parts []int `json:"parts,omitempty"`
 }
 
 // document lists the steps in a fixed order.
 func (c *Cache) document() document {
 	doc := document{Version: documentVersion}
-	at := map[documentLayer]int{}
+	at, partAt := map[documentLayer]int{}, map[digest.Digest]int{}
 	for _, s := range c.sorted() {
 		out := describe(s.record)
 		out.Used = s.used
+		for n, in := range s.record.Inputs {
+			for _, d := range in.Read.Parts {
+				slot, lies := c.slots[d.Digest]
+				if !lies {
+					continue
+				}
+				i, ok := partAt[d.Digest]
+				if !ok {
+					i = len(doc.Parts)
+					partAt[d.Digest] = i
+					doc.Parts = append(doc.Parts, documentPart{d.Digest, d.Size, slot.Bundle.Digest, slot.At})
+				}
+				out.Inputs[n].Parts = append(out.Inputs[n].Parts, i)
+			}
+		}
 		for _, l := range s.record.Result.Layers {
 			_, here := c.held[l.Blob.Digest]
 			layer := documentLayer{l.DiffID, l.Blob.MediaType, l.Blob.Digest, l.Blob.Size, l.Created.UTC(), !here}
@@ -103,8 +132,8 @@ func (c *Cache) sorted() []*step {
 	return slices.SortedFunc(maps.Values(c.steps), func(a, b *step) int { return cmp.Compare(a.id, b.id) })
 }
 
-// describe is a record without its layers. The tables of what was read stay behind,
-// and so does the path of the Dockerfile, which says more of a machine than of a step.
+// describe is a record without its layers and tables. The path of the Dockerfile stays
+// behind: it says more of a machine than of a step.
 func describe(r *solver.Record) documentStep {
 	out := documentStep{
 		Kind: r.Kind, Op: r.Op, Salt: r.Salt,
@@ -114,7 +143,7 @@ func describe(r *solver.Record) documentStep {
 		out.Pos.File = path.Base(r.Pos.File)
 	}
 	for _, in := range r.Inputs {
-		out.Inputs = append(out.Inputs, documentInput{in.Name, in.ID, in.Read.Digest})
+		out.Inputs = append(out.Inputs, documentInput{Name: in.Name, ID: in.ID, Read: in.Read.Digest})
 	}
 	return out
 }
@@ -165,8 +194,22 @@ func parse(text []byte) (document, error) {
 // no sense is left out.
 func (doc document) cache(held []ocispec.Descriptor) *Cache {
 	c := newCache()
+	bundles := map[digest.Digest]ocispec.Descriptor{}
 	for _, d := range held {
-		c.held[d.Digest] = d
+		if d.MediaType == BundleType {
+			bundles[d.Digest] = d
+		} else {
+			c.held[d.Digest] = d
+		}
+	}
+	parts := make([]*ocispec.Descriptor, len(doc.Parts))
+	for i, p := range doc.Parts {
+		d := ocispec.Descriptor{MediaType: fileset.TableType, Digest: p.Digest, Size: p.Size}
+		slot := Slot{bundles[p.Bundle], p.At}
+		if isPart(d) && slot.check(d) == nil {
+			parts[i] = &d
+			c.slots[d.Digest] = slot
+		}
 	}
 	layers := make([]*snapshot.Layer, len(doc.Layers))
 	for i, l := range doc.Layers {
@@ -176,7 +219,7 @@ func (doc document) cache(held []ocispec.Descriptor) *Cache {
 		}
 	}
 	for _, s := range doc.Steps {
-		r, err := s.decode(layers)
+		r, err := s.decode(layers, parts)
 		if err != nil {
 			c.Dropped++
 			continue
@@ -209,9 +252,9 @@ func (l documentLayer) check(held map[digest.Digest]ocispec.Descriptor) error {
 	return nil
 }
 
-// decode makes a record of a step whose layers are among these; nil is one that
-// cannot be used.
-func (s documentStep) decode(layers []*snapshot.Layer) (*solver.Record, error) {
+// decode makes a record of a step whose layers and parts are among these; nil is one
+// that cannot be used. A step is not worse for parts that are lost.
+func (s documentStep) decode(layers []*snapshot.Layer, parts []*ocispec.Descriptor) (*solver.Record, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -219,7 +262,13 @@ func (s documentStep) decode(layers []*snapshot.Layer) (*solver.Record, error) {
 	r.Salt, r.Name, r.Pos, r.Created, r.Took = s.Salt, s.Name, s.Pos, s.Created, s.Took
 	r.Absent = len(s.Layers) == 0
 	for _, in := range s.Inputs {
-		r.Inputs = append(r.Inputs, solver.RecordedInput{Name: in.Name, ID: in.ID, Read: solver.Identity{Digest: in.Read}})
+		read := solver.Identity{Digest: in.Read}
+		for _, i := range in.Parts {
+			if i >= 0 && i < len(parts) && parts[i] != nil {
+				read.Parts = append(read.Parts, *parts[i])
+			}
+		}
+		r.Inputs = append(r.Inputs, solver.RecordedInput{Name: in.Name, ID: in.ID, Read: read})
 	}
 	for _, i := range s.Layers {
 		if i < 0 || i >= len(layers) || layers[i] == nil {
@@ -245,6 +294,9 @@ func (s documentStep) check() error {
 		return errors.New("made in the future")
 	}
 	for _, in := range s.Inputs {
+		if len(in.Parts) > maxInputs {
+			return errors.New("more lists of files than there are")
+		}
 		if in.ID == "" && in.Read == "" {
 			return errors.New("an input is not identified")
 		}

@@ -17,13 +17,22 @@ func merge(a, b *Cache, now time.Time) *Cache {
 	all.join(b)
 	steps := all.sorted()
 	slices.SortStableFunc(steps, func(s, t *step) int { return cmp.Or(t.used.Compare(s.used), cmp.Compare(s.id, t.id)) })
-	kept := newCache()
+	kept, luggage := newCache(), luggage{bundles: map[digest.Digest]bool{}, loose: map[digest.Digest]bool{}}
 	for _, s := range steps {
 		more := all.layersOf(s, kept)
 		if now.Sub(s.used) > maxIdle || len(kept.steps) >= maxSteps || len(kept.held)+len(more) > maxLayers {
 			continue
 		}
-		kept.add(s)
+		kept.add(&step{withParts(s.record, func(d ocispec.Descriptor) bool {
+			slot, lies := all.slots[d.Digest]
+			if !luggage.takes(d, slot) {
+				return false
+			}
+			if lies {
+				kept.slots[d.Digest] = slot
+			}
+			return true
+		}), s.used, s.id, s.keys})
 		for _, d := range more {
 			kept.held[d.Digest] = d
 		}

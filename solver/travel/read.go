@@ -130,6 +130,11 @@ func (c *Cache) join(o *Cache) {
 	for d, blob := range o.held {
 		c.held[d] = blob
 	}
+	for d, slot := range o.slots {
+		if _, lies := c.slots[d]; !lies {
+			c.slots[d] = slot
+		}
+	}
 	c.Dropped += o.Dropped
 }
 

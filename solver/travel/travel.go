@@ -15,6 +15,7 @@
 //
 //	manifest   config  application/vnd.lamina.cache.v1+zstd   the records; see document
 //	           layers  …image.layer.v1.tar+gzip               each once
+//	                   application/vnd.lamina.cache.bundle.v1 what steps read, by name; see BundleType
 //
 // Or it is an image: then its configuration has the records of the steps that made
 // its own layers, as a member of its own ("inline").
@@ -27,6 +28,7 @@ package travel
 
 import (
 	"errors"
+	"iter"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -82,6 +84,8 @@ type Cache struct {
 	byKey map[cache.Key]*step // by all keys, the latest of each
 	// held are the layers that the manifest refers to, and so are where it is.
 	held map[digest.Digest]ocispec.Descriptor
+	// slots are where the small blobs lie that records refer to.
+	slots map[digest.Digest]Slot
 }
 
 // step is one record. The layers of its result have DiffID and Blob, but no ID.
@@ -93,7 +97,10 @@ type step struct {
 }
 
 func newCache() *Cache {
-	return &Cache{steps: map[cache.Key]*step{}, byKey: map[cache.Key]*step{}, held: map[digest.Digest]ocispec.Descriptor{}}
+	return &Cache{
+		steps: map[cache.Key]*step{}, byKey: map[cache.Key]*step{},
+		held: map[digest.Digest]ocispec.Descriptor{}, slots: map[digest.Digest]Slot{},
+	}
 }
 
 // newStep completes a record by what follows from it.
@@ -114,9 +121,11 @@ func (c *Cache) add(s *step) {
 		if old.supersedes(s) {
 			s, old = old, s
 		}
-		if old.used.After(s.used) {
-			s = &step{s.record, old.used, s.id, s.keys}
+		record, used := partsFrom(s.record, old.record), s.used
+		if old.used.After(used) {
+			used = old.used
 		}
+		s = &step{record, used, s.id, s.keys}
 	}
 	c.steps[s.id] = s
 	for _, k := range s.keys {
@@ -148,6 +157,17 @@ func (s *step) top() digest.Digest {
 		return ""
 	}
 	return layers[len(layers)-1].Blob.Digest
+}
+
+// All returns the records, and when each was last found or made, in a fixed order.
+func (c *Cache) All() iter.Seq2[*solver.Record, time.Time] {
+	return func(yield func(*solver.Record, time.Time) bool) {
+		for _, s := range c.sorted() {
+			if !yield(s.record, s.used) {
+				return
+			}
+		}
+	}
 }
 
 // Steps is how many steps the cache has.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	mathrand "math/rand/v2"
 	"time"
 
@@ -114,9 +115,11 @@ func (w *writer) try(ctx context.Context) (r Report, done bool, err error) {
 	}
 	all := merge(there, w.own, time.Now())
 	root, err := w.send(ctx, all, there)
-	if err != nil && len(there.held) > 0 && ctx.Err() == nil {
-		// Perhaps it lost a layer that the manifest says is there.
+	if err != nil && len(there.held)+len(w.own.slots) > 0 && ctx.Err() == nil {
+		// Perhaps it lost a layer that the manifest says is there, or another place the
+		// bundle that it had.
 		w.replacing(err)
+		w.own.slots = map[digest.Digest]Slot{}
 		all = merge(newCache(), w.own, time.Now())
 		root, err = w.send(ctx, all, newCache())
 	}
@@ -205,11 +208,15 @@ func (w *writer) replacing(err error) {
 // says which layers need not be asked for.
 func (w *writer) send(ctx context.Context, all, there *Cache) (ocispec.Descriptor, error) {
 	docs := documents{Blobs: w.src, data: map[digest.Digest][]byte{}}
-	root, err := docs.add(all, w.opt.DockerTypes)
+	root, err := docs.add(ctx, all, w.opt.DockerTypes)
 	if err != nil {
 		return root, err
 	}
-	dst := present{w.dst, there.held, docs.data}
+	held := maps.Clone(there.held)
+	for _, d := range there.bundles() {
+		held[d.Digest] = d
+	}
+	dst := present{w.dst, held, docs.data}
 	return root, exporter.Copy(ctx, dst, docs, root, exporter.CopyOptions{Progress: w.opt.Progress})
 }
 
@@ -261,8 +268,12 @@ func (m documents) Origins(d digest.Digest) []string {
 // writeAnnotation makes every write another manifest.
 const writeAnnotation = "vnd.lamina.cache.write"
 
-// add adds the records and the manifest of c, and returns the latter.
-func (m documents) add(c *Cache, docker bool) (ocispec.Descriptor, error) {
+// add adds what is loose of c in a bundle, the records and the manifest, and returns
+// the last.
+func (m documents) add(ctx context.Context, c *Cache, docker bool) (ocispec.Descriptor, error) {
+	if bundle := c.bundle(ctx, m.Blobs); len(bundle) > 0 {
+		m.put(BundleType, bundle)
+	}
 	records, err := encode(c.document())
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -272,7 +283,7 @@ func (m documents) add(c *Cache, docker bool) (ocispec.Descriptor, error) {
 		MediaType:    ocispec.MediaTypeImageManifest,
 		ArtifactType: ArtifactType,
 		Config:       m.put(ConfigType, records),
-		Layers:       c.layers(),
+		Layers:       append(c.layers(), c.bundles()...),
 		Annotations:  map[string]string{writeAnnotation: rand.Text()},
 	}
 	if docker {

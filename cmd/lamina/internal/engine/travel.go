@@ -45,8 +45,12 @@ func (p Place) origin() (string, error) {
 // layoutOrigin begins the origins that are OCI layouts on this machine.
 const layoutOrigin = "oci-layout:"
 
-// openOrigin returns the blobs of a repository ("registry/path") or a layout.
+// openOrigin returns the blobs of a repository ("registry/path") or a layout, or those
+// in a bundle, which is fetched from wherever it is.
 func (e *Engine) openOrigin(origin string) (cache.Blobs, error) {
+	if slot, _, ok := travel.ParseOrigin(origin); ok {
+		return slot.In(e.Blobs), nil
+	}
 	escaped, isLayout := strings.CutPrefix(origin, layoutOrigin)
 	if !isLayout {
 		return e.repository(origin)
@@ -104,8 +108,12 @@ func (e *Engine) ImportCache(ctx context.Context, p Place) (*travel.Cache, *trav
 	if err != nil {
 		return nil, nil, err
 	}
-	learn := func(d digest.Digest) error { return e.Store.AddOrigin(d, origin) }
-	return found, travel.NewIndex(found, learn), nil
+	return found, travel.NewIndex(found, func(d digest.Digest, in *travel.Slot) error {
+		if in == nil {
+			return e.Store.AddOrigin(d, origin)
+		}
+		return errors.Join(e.Store.AddOrigin(in.Bundle.Digest, origin), e.Store.AddOrigin(d, in.Origin(origin)))
+	}), nil
 }
 
 // ExportCache adds steps to the build cache at a place.
