@@ -49,6 +49,13 @@ type Build struct {
 	Images []Image `json:"images,omitempty"`
 	// Steps are the nodes of the build's graph, in its order: inputs come first.
 	Steps []Step `json:"steps,omitempty"`
+	// Phases are what it did besides, in the order in which that began.
+	Phases []Phase `json:"phases,omitempty"`
+
+	// Warnings are what was warned of while it was done.
+	Warnings []string `json:"warnings,omitempty"`
+	// LogEnds says why the log is not whole, if it is not.
+	LogEnds string `json:"logEnds,omitempty"`
 }
 
 // Cache is a place that steps were looked up in besides the store.
@@ -62,19 +69,36 @@ type Cache struct {
 
 // Image is an image that a build made.
 type Image struct {
+	// Digest is that of the manifest or index, ID what the image is known by: the
+	// digest of its configuration, or of the index.
 	Digest digest.Digest `json:"digest"`
+	ID     digest.Digest `json:"id,omitempty"`
 	Names  []string      `json:"names,omitempty"`
+}
+
+// Phase is something that a build did and that is no operation of its graph: it found
+// out what a base image is, packed and sent an image, wrote a cache.
+type Phase struct {
+	Name    string        `json:"name"` // "exporting to image"
+	Started time.Time     `json:"started"`
+	Took    time.Duration `json:"took,omitempty"`
+	// Status is Running, or how it ended.
+	Status Status `json:"status"`
+	Error  string `json:"error,omitempty"`
 }
 
 // Status is how a build ended.
 type Status string
 
-// A build's states. One that is running when its process is dead was killed.
+// A build's states.
 const (
 	Running   Status = "running"
 	Succeeded Status = "succeeded"
 	Failed    Status = "failed"
 	Canceled  Status = "canceled"
+	// Killed is of one whose process ended without a word. It is never stored:
+	// nobody was left to do it.
+	Killed Status = "killed"
 )
 
 // Step is one operation of a build, and all that its key was made of.
@@ -121,3 +145,10 @@ type Input struct {
 	// Read is what is read of it, if not everything; its Parts list the files.
 	Read solver.Identity `json:"read,omitzero"`
 }
+
+// A step of a running build has a verdict of the solver's, or one of these: the build
+// has not come to it yet, or it is being executed.
+const (
+	Pending   solver.Verdict = ""
+	Executing solver.Verdict = "running"
+)
