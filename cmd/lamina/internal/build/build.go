@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"lamina/cmd/lamina/internal/builds"
 	"lamina/cmd/lamina/internal/cli"
 	"lamina/cmd/lamina/internal/engine"
 	"lamina/frontend"
@@ -67,6 +68,7 @@ type build struct {
 	dockerfile *input
 	bases      origins
 	remarks    remarks
+	recording  *builds.Recording // nil: what is done is not remembered
 	travelling
 }
 
@@ -85,6 +87,11 @@ func buildOnce(ctx context.Context, e *cli.Env, req *request) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.engine.Close()) }()
+	var images []made
+	if b.call == nil {
+		b.remember()
+		defer func() { b.remembered(ctx, images, err) }()
+	}
 
 	in, err := b.openInput(ctx, req.context)
 	if err != nil {
@@ -92,6 +99,7 @@ func buildOnce(ctx context.Context, e *cli.Env, req *request) (err error) {
 	}
 	defer in.Close()
 	b.dockerfile = in
+	b.rememberInput(in)
 	defer b.tellWarnings(in)
 	defer b.display.Close()
 	if b.call != nil {
@@ -103,8 +111,7 @@ func buildOnce(ctx context.Context, e *cli.Env, req *request) (err error) {
 	}
 	settled := b.engine.Settle()
 	defer settled()
-	images, err := b.export(ctx, found)
-	if err != nil {
+	if images, err = b.export(ctx, found); err != nil {
 		return err
 	}
 	if err := b.exportCaches(ctx); err != nil {
@@ -154,7 +161,7 @@ func (b *build) solve(ctx context.Context, in *input) (results, error) {
 	roots := plan.Nodes()
 	found, err := b.solveWith(ctx, worker, roots, solver.Options{
 		Index: b.engine.Store.Index(), Imports: imports(), Jobs: b.opt.jobs, Lock: b.engine.Store.Lock,
-		Events: b.display.Solving(plan.Graph),
+		Events: b.display.Solving(plan.Graph), Traced: b.traced,
 	})
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"lamina/cmd/lamina/internal/builds"
 	"lamina/exporter"
 	"lamina/frontend"
 	"lamina/solver"
@@ -21,6 +22,10 @@ import (
 type travelling struct {
 	used     travel.Collector
 	imported map[string]*travel.Cache // by place
+	// asked are the caches of --cache-from, to be remembered, and positions those,
+	// from 1, of the caches that were imported.
+	asked     []builds.Cache
+	positions []int
 }
 
 // importPatience is how long a build waits for the caches that it is to use.
@@ -36,6 +41,7 @@ func (b *build) importCaches(outer context.Context) (wait func() []solver.Record
 	type imported struct {
 		cache *travel.Cache
 		index *travel.Index
+		err   string
 	}
 	all := make([]imported, len(b.caches.from))
 	var wg sync.WaitGroup
@@ -46,9 +52,10 @@ func (b *build) importCaches(outer context.Context) (wait func() []solver.Record
 			st.End(nil)
 			switch {
 			case err != nil && !errors.Is(ctx.Err(), context.Canceled):
-				b.display.Warn(notImported(from, err))
+				all[i].err = notImported(from, err)
+				b.display.Warn(all[i].err)
 			case err == nil:
-				all[i] = imported{found, index}
+				all[i].cache, all[i].index = found, index
 				if found.Dropped > 0 {
 					b.display.Warn(fmt.Sprintf("%d of %d records in the cache %s make no sense, and are not used", found.Dropped, found.Dropped+found.Steps(), from))
 				}
@@ -59,10 +66,14 @@ func (b *build) importCaches(outer context.Context) (wait func() []solver.Record
 		wg.Wait()
 		b.travelling.imported = map[string]*travel.Cache{}
 		for i, found := range all {
+			asked := builds.Cache{Name: b.caches.from[i].String(), Error: found.err}
 			if found.cache != nil {
 				indexes = append(indexes, found.index)
-				b.travelling.imported[b.caches.from[i].String()] = found.cache
+				b.travelling.imported[asked.Name] = found.cache
+				b.travelling.positions = append(b.travelling.positions, i+1)
+				asked.Steps = found.cache.Steps()
 			}
+			b.travelling.asked = append(b.travelling.asked, asked)
 		}
 		return indexes
 	})
@@ -108,7 +119,9 @@ func (b *build) solveWith(ctx context.Context, w *local.Worker, roots []solver.I
 	g := b.plan.Graph
 	bases := travel.Bases(g)
 	opt.Solved = b.travelling.used.Solved
-	show := opt.Events
+	b.rememberPlan(roots)
+	display := opt.Events
+	show := func(e solver.Event) { display(e); b.recording.Event(e) }
 	again := func(err error) *local.LayerError {
 		var lost *local.LayerError
 		if errors.As(err, &lost) && !bases[lost.Layer.Blob.Digest] {

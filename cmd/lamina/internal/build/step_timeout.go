@@ -21,8 +21,12 @@ func within(ctx context.Context, limit time.Duration, do func(context.Context) e
 	defer cancel()
 	err := do(ctx)
 	if err != nil && errors.Is(context.Cause(ctx), errTimeout) {
-		err = fmt.Errorf("the build is not finished after %v, the limit of --timeout", limit)
-		return &cli.ExitError{Code: cli.ExitTimeout, Err: err}
+		return &cli.ExitError{Code: cli.ExitTimeout, Err: errLate(limit)}
 	}
 	return err
+}
+
+// errLate says that a build took longer than it may.
+func errLate(limit time.Duration) error {
+	return fmt.Errorf("the build is not finished after %v, the limit of --timeout", limit)
 }

@@ -83,8 +83,9 @@ type Phase struct {
 	Started time.Time     `json:"started"`
 	Took    time.Duration `json:"took,omitempty"`
 	// Status is Running, or how it ended.
-	Status Status `json:"status"`
-	Error  string `json:"error,omitempty"`
+	Status Status   `json:"status"`
+	Error  string   `json:"error,omitempty"`
+	Said   []string `json:"said,omitempty"` // lines
 }
 
 // Status is how a build ended.

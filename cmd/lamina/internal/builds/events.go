@@ -56,7 +56,7 @@ func (r *Recording) Event(e solver.Event) {
 	switch {
 	case r == nil || e.Status == solver.Progressed:
 	case e.Status == solver.OutputWritten:
-		r.printed(func() (int, bool) { i, ok := r.steps[e.Node]; return i, ok }, e.Time, e.Log)
+		r.printed(e)
 	default:
 		r.change(func(b *Build) {
 			if i, ok := r.steps[e.Node]; ok {
@@ -124,11 +124,9 @@ func (r *Recording) Phase(name string, at time.Time) int {
 	return i
 }
 
-// PhasePrinted adds what phase number i printed to the log.
-func (r *Recording) PhasePrinted(i int, at time.Time, data []byte) {
-	if r != nil {
-		r.printed(func() (int, bool) { return phaseSource(i), true }, at, data)
-	}
+// PhaseSaid adds a line of text that phase number i said.
+func (r *Recording) PhaseSaid(i int, line string) {
+	r.change(func(b *Build) { b.Phases[i].Said = append(b.Phases[i].Said, line) })
 }
 
 // EndPhase says how phase number i ended.
@@ -142,18 +140,16 @@ func (r *Recording) EndPhase(i int, at time.Time, status Status, err error) {
 	})
 }
 
-// printed adds to the log. That is no change that has to be saved.
-func (r *Recording) printed(from func() (source int, ok bool), at time.Time, data []byte) {
+// printed adds what a step printed to the log. That is no change that has to be saved.
+func (r *Recording) printed(e solver.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	source, ok := from()
+	i, ok := r.steps[e.Node]
 	if r.over || !ok {
 		return
 	}
-	if source >= 0 {
-		r.build.Steps[source].Log += int64(len(data))
-	}
-	r.log.write(source, max(0, at.Sub(r.build.Started)), data)
+	r.build.Steps[i].Log += int64(len(e.Log))
+	r.log.write(i, max(0, e.Time.Sub(r.build.Started)), e.Log)
 	if r.log.err != nil {
 		r.build.LogEnds = r.log.err.Error()
 	}

@@ -17,22 +17,19 @@ import (
 // frame is a piece of what was printed during a build. A log is its frames in the order
 // in which they came, each as
 //
-//	<source> <microseconds since the build began> <bytes>\n
+//	<step> <microseconds since the build began> <bytes>\n
 //	<the bytes>\n
 //
-// The source is the position of a step in [Build.Steps] or, for a phase, -1 less its
-// position in [Build.Phases]. Whoever is killed may leave half a frame at the end,
-// which is never read.
+// The step is a position in [Build.Steps]. Whoever is killed may leave half a frame at
+// the end, which is never read.
 type frame struct {
-	source int
-	at     time.Duration
-	data   []byte
+	step int
+	at   time.Duration
+	data []byte
 }
 
 // maxFrame is how many bytes one frame has at most.
 const maxFrame = 1 << 20
-
-func phaseSource(i int) int { return -1 - i }
 
 // logWriter appends to a build's log, which it makes when there is something to be
 // written. What cannot be written ends the log, and nothing else: no build fails
@@ -46,11 +43,11 @@ type logWriter struct {
 	asked int64 // the size at which there was enough space
 }
 
-func (w *logWriter) write(source int, at time.Duration, data []byte) {
+func (w *logWriter) write(step int, at time.Duration, data []byte) {
 	for len(data) > 0 && w.err == nil {
 		piece := data[:min(len(data), maxFrame)]
 		data = data[len(piece):]
-		w.frame = fmt.Appendf(w.frame[:0], "%d %d %d\n", source, at.Microseconds(), len(piece))
+		w.frame = fmt.Appendf(w.frame[:0], "%d %d %d\n", step, at.Microseconds(), len(piece))
 		w.frame = append(append(w.frame, piece...), '\n')
 		w.err = w.append(w.frame)
 		if w.err != nil {
@@ -135,9 +132,9 @@ func (r *logReader) seek(offset int64) {
 	r.read.Reset(io.NewSectionReader(r.file, offset, math.MaxInt64-offset))
 }
 
-// next returns the next frame of one of the sources for which want is true. Its data
+// next returns the next frame of a step for which want is true. Its data
 // is valid until the next call. It is io.EOF if there is none yet; once there is one it can be read.
-func (r *logReader) next(want func(source int) bool) (frame, error) {
+func (r *logReader) next(want func(step int) bool) (frame, error) {
 	for {
 		head, err := r.read.ReadSlice('\n')
 		if err == io.EOF {
@@ -148,7 +145,7 @@ func (r *logReader) next(want func(source int) bool) (frame, error) {
 		if err != nil || !ok {
 			return frame{}, fmt.Errorf("the log is damaged at byte %d", r.offset)
 		}
-		f.data, err = r.body(size, want(f.source))
+		f.data, err = r.body(size, want(f.step))
 		if err == io.EOF {
 			r.seek(r.offset)
 			return frame{}, io.EOF
@@ -198,8 +195,8 @@ func parseHead(head []byte) (f frame, size int, ok bool) {
 			return f, 0, false
 		}
 	}
-	if n[2] <= 0 || n[2] > maxFrame || n[0] != int64(int32(n[0])) {
+	if n[2] <= 0 || n[2] > maxFrame || n[0] < 0 || n[0] != int64(int32(n[0])) {
 		return f, 0, false
 	}
-	return frame{source: int(n[0]), at: time.Duration(n[1]) * time.Microsecond}, int(n[2]), true
+	return frame{step: int(n[0]), at: time.Duration(n[1]) * time.Microsecond}, int(n[2]), true
 }

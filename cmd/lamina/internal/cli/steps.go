@@ -18,7 +18,9 @@ import (
 // its graph: loading, exporting, pushing.
 type Steps struct {
 	progress.Display
-	Mode     progress.Mode // as it was asked for
+	Mode progress.Mode // as it was asked for
+	// Observe, if set, is told, too, of what is no step of a graph, but not of bytes.
+	Observe  func(progress.Event)
 	next     atomic.Int64
 	transfer func(d ocispec.Descriptor, done int64)
 
@@ -58,6 +60,14 @@ func NewSteps(e *Env, mode string, quiet bool, action string) (*Steps, error) {
 	return s, nil
 }
 
+// tell shows an event that is none of a graph.
+func (s *Steps) tell(e progress.Event) {
+	s.Event(e)
+	if s.Observe != nil {
+		s.Observe(e)
+	}
+}
+
 // Step is one step outside the graph.
 type Step struct {
 	steps *Steps
@@ -68,7 +78,7 @@ type Step struct {
 // Begin starts a step.
 func (s *Steps) Begin(name string) *Step {
 	st := &Step{steps: s, id: fmt.Sprintf("step-%d", s.next.Add(1))}
-	s.Event(progress.Event{Step: st.id, Name: name, Kind: progress.Start})
+	s.tell(progress.Event{Step: st.id, Name: name, Kind: progress.Start})
 	return st
 }
 
@@ -89,7 +99,7 @@ func (st *Step) Bytes(item string, done, total int64) {
 
 // Say shows a line of text as the step's output.
 func (st *Step) Say(line string) {
-	st.steps.Event(progress.Event{Step: st.id, Kind: progress.Log, Log: []byte(line + "\n")})
+	st.steps.tell(progress.Event{Step: st.id, Kind: progress.Log, Log: []byte(line + "\n")})
 }
 
 // End ends the step; err is why it failed, if it did. Once it is over, that it
@@ -112,12 +122,12 @@ func (st *Step) End(err error) {
 	case err != nil:
 		e.Kind, e.Err = progress.Failed, err
 	}
-	s.Event(e)
+	s.tell(e)
 }
 
 // Warn shows a warning that belongs to no step.
 func (s *Steps) Warn(text string) {
-	s.Event(progress.Event{Kind: progress.Warning, Log: []byte(strings.TrimRight(text, "\n"))})
+	s.tell(progress.Event{Kind: progress.Warning, Log: []byte(strings.TrimRight(text, "\n"))})
 }
 
 // Solving returns what shows the events of solving g.
