@@ -35,7 +35,7 @@ func (p *pieceSize) shrink(size, total int64) bool {
 }
 
 // pieces is a [wire] that cuts uploads which are too large for the registry, or
-// for a proxy on the way. The library sends a blob in one piece; what it asks
+// for a proxy on the way. What an upload asks in one piece is cut; what it asks
 // for and gets here is
 //
 //	PATCH where                            413

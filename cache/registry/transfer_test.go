@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -151,13 +152,11 @@ func TestUploadSurvives(t *testing.T) {
 		fault registrytest.Fault
 		sent  int // how often the blob is sent
 	}{
-		{"a break", "PATCH /uploads/", 1, registrytest.Drop(70_000), 2},
-		{"many breaks", "PATCH /uploads/", 5, registrytest.Drop(70_000), 6},
-		{"a stall", "PATCH /uploads/", 1, registrytest.Stall(70_000), 2},
-		{"a lost answer", "PATCH /uploads/", 1, registrytest.Lose(), 2},
-		{"a lost answer at the end", "PUT /uploads/", 1, registrytest.Lose(), 1},
-		{"unavailable", "PATCH /uploads/", 2, registrytest.Status(503), 3},
-		{"unavailable at the end", "PUT /uploads/", 2, registrytest.Status(503), 3},
+		{"a break", "PUT /uploads/", 1, registrytest.Drop(70_000), 2},
+		{"many breaks", "PUT /uploads/", 5, registrytest.Drop(70_000), 6},
+		{"a stall", "PUT /uploads/", 1, registrytest.Stall(70_000), 2},
+		{"a lost answer", "PUT /uploads/", 1, registrytest.Lose(), 1},
+		{"unavailable", "PUT /uploads/", 2, registrytest.Status(503), 3},
 		{"a lost upload", "PUT /uploads/", 1, registrytest.Refuse(404, "BLOB_UPLOAD_UNKNOWN", "upload unknown"), 2},
 		{"no upload opened", "POST /uploads/", 3, registrytest.Status(502), 1},
 	} {
@@ -172,7 +171,7 @@ func TestUploadSurvives(t *testing.T) {
 			blob, d := randomBlob(2 << 20)
 			srv.Inject(tc.match, tc.times, tc.fault)
 			put(t, r, d, blob)
-			if got := len(srv.Requests("PATCH /uploads/")); got != tc.sent {
+			if got := len(srv.Requests("PUT /uploads/")); got != tc.sent {
 				t.Errorf("sent %d times, want %d", got, tc.sent)
 			}
 			checkContent(t, r, d, blob)
@@ -187,12 +186,12 @@ func TestUploadOfUnseekable(t *testing.T) {
 	r := testRepository(t, client, srv.Host+"/app")
 
 	blob, d := randomBlob(3 << 20)
-	srv.Inject("PATCH /uploads/", 1, registrytest.Drop(70_000))
+	srv.Inject("PUT /uploads/", 1, registrytest.Drop(70_000))
 	err := r.Put(t.Context(), d, onlyReader{bytes.NewReader(blob)})
 	if e := (*Error)(nil); !errors.As(err, &e) || e.Kind != Network {
 		t.Errorf("got %v, want a network error", err)
 	}
-	if got := len(srv.Requests("PATCH /uploads/")); got != 1 {
+	if got := len(srv.Requests("PUT /uploads/")); got != 1 {
 		t.Errorf("sent %d times, want once", got)
 	}
 	if err := r.Put(t.Context(), d, onlyReader{bytes.NewReader(blob)}); err != nil {
@@ -200,7 +199,7 @@ func TestUploadOfUnseekable(t *testing.T) {
 	}
 
 	small, d := randomBlob(10_000)
-	srv.Inject("PATCH /uploads/", 1, registrytest.Drop(1000))
+	srv.Inject("PUT /uploads/", 1, registrytest.Drop(1000))
 	if err := r.Put(t.Context(), d, onlyReader{bytes.NewReader(small)}); err != nil {
 		t.Error(err)
 	}
@@ -215,7 +214,7 @@ func TestUploadOfDownload(t *testing.T) {
 	blob, d := randomBlob(3 << 20)
 	put(t, src, d, blob)
 	from.Inject("GET /blobs/", 2, registrytest.Drop(2<<20))
-	to.Inject("PATCH /uploads/", 1, registrytest.Drop(2<<20))
+	to.Inject("PUT /uploads/", 1, registrytest.Drop(2<<20))
 	r, err := src.Open(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)
@@ -232,6 +231,7 @@ func TestUploadInChunks(t *testing.T) {
 	client, _ := testClient(t, Options{})
 	r := testRepository(t, client, srv.Host+"/app")
 	blob, d := randomBlob(5 << 20)
+	srv.Inject("PUT /uploads/", -1, registrytest.TooLarge(1<<20))
 	srv.Inject("PATCH /uploads/", 2, registrytest.TooLarge(1<<20))
 	srv.Inject("PATCH /uploads/", 1, registrytest.Drop(100))
 	srv.Inject("PATCH /uploads/", -1, registrytest.TooLarge(1<<20))
@@ -263,7 +263,7 @@ func TestUploadOfFailingReader(t *testing.T) {
 			if e := (*Error)(nil); errors.As(err, &e) {
 				t.Error("the registry is blamed")
 			}
-			if got := len(srv.Requests("PATCH ")); got > 1 {
+			if got := len(srv.Requests("PUT ")); got > 1 {
 				t.Errorf("sent %d times", got)
 			}
 			if ok, err := r.Has(t.Context(), d); ok || err != nil {
@@ -300,7 +300,7 @@ func TestUploadLeavesReader(t *testing.T) {
 	client, _ := testClient(t, Options{})
 	r := testRepository(t, client, srv.Host+"/app")
 	blob, d := randomBlob(9 << 20) // more than the sockets' buffers take
-	srv.Inject("PATCH /uploads/", -1, registrytest.Refuse(403, "DENIED", "no"))
+	srv.Inject("PUT /uploads/", -1, registrytest.Refuse(403, "DENIED", "no"))
 	src := &guarded{r: bytes.NewReader(blob)}
 	if err := r.Put(t.Context(), d, src); err == nil {
 		t.Error("no error")
@@ -348,5 +348,29 @@ func TestWaits(t *testing.T) {
 	}
 	if diff := cmp.Diff(0, len(*waits)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A blob takes two requests, whatever its size, and a registry cannot have it sent to
+// an address that only we can reach.
+func TestUploadAsksLittle(t *testing.T) {
+	srv := registrytest.New(t)
+	client, _ := testClient(t, Options{})
+	r := testRepository(t, client, srv.Host+"/app")
+	small, d := randomBlob(10)
+	put(t, r, d, small)
+	srv.Forget()
+	large, d := randomBlob(3 << 20)
+	put(t, r, d, large)
+	if got := srv.Requests(""); len(got) != 2 {
+		t.Errorf("a blob takes %q", got)
+	}
+	for _, where := range []string{"http://169.254.169.254/x", "http://10.0.0.1/x", "http://[::1]/x", ""} {
+		srv.Inject("POST /uploads/", 1, registrytest.Status(http.StatusAccepted, "Location", where))
+		blob, d := randomBlob(10)
+		err := r.Put(t.Context(), d, bytes.NewReader(blob))
+		if e := (*Error)(nil); !errors.As(err, &e) || e.Kind != Server {
+			t.Errorf("sent to %q: %v", where, err)
+		}
 	}
 }

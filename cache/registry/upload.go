@@ -3,17 +3,15 @@ package registry
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -21,8 +19,13 @@ import (
 // reader it came from.
 const smallBlob = 1 << 20
 
-// upload sends a blob, unless the registry has it. What breaks is begun anew:
-// registries do not keep what arrived of a broken request.
+// upload sends a blob, of which the registry is thought not to have it. What breaks is
+// begun anew: registries do not keep what arrived of a broken request.
+//
+//	POST …/blobs/uploads/         202  Location: where
+//	PUT where?digest=sha256:…     201
+//
+// (distribution-spec, "POST then PUT").
 func (r *Repository) upload(ctx context.Context, d ocispec.Descriptor, from io.Reader) error {
 	o := r.opFor(d)
 	if _, ok := from.(io.Seeker); !ok && d.Size <= smallBlob {
@@ -38,44 +41,165 @@ func (r *Repository) upload(ctx context.Context, d ocispec.Descriptor, from io.R
 	}
 	o.src = newSource(from, d.Size, progress)
 	defer o.src.end()
-	err := r.host.try(ctx, o, func(ctx context.Context, t http.RoundTripper) error {
-		return remote.WriteLayer(r.lib, layer{d, o.src.begin}, options(ctx, t)...)
+	again := false
+	return r.host.try(ctx, o, func(ctx context.Context, t http.RoundTripper) error {
+		u := uploading{host: r.host, client: &http.Client{Transport: t}}
+		if again { // perhaps only the answer was lost
+			if l, err := remote.Layer(r.lib.Digest(d.Digest.String()), options(ctx, t)...); err == nil {
+				if _, err := l.Size(); err == nil {
+					return nil
+				}
+			}
+		}
+		again = true
+		where, _, err := u.open(ctx, r.lib, nil)
+		if err != nil {
+			return err
+		}
+		return u.send(ctx, where, d, o.src)
 	})
-	if err == nil && progress != nil {
-		progress(d.Size) // the registry may have had it
-	}
-	return err
 }
 
-// errNotMounted ends an upload that was meant to be a mount.
-var errNotMounted = errors.New("the blob was not mounted")
-
 // mount asks for a blob of another repository. If the registry does not have it
-// there, it opens an upload instead, which is closed again: the library has no
-// way to use it later.
-func (r *Repository) mount(ctx context.Context, d ocispec.Descriptor, from name.Repository) (bool, error) {
+// there, it opens an upload instead, which is closed again.
+func (r *Repository) mount(ctx context.Context, d ocispec.Descriptor, from name.Repository) (mounted bool, err error) {
 	o := r.opFor(d)
 	o.scopes = append(o.scopes, from.Scope(transport.PullScope))
-	mounted := false
-	unsent := layer{d, func() (io.ReadCloser, error) { return nil, errNotMounted }}
-	err := r.host.try(ctx, o, func(ctx context.Context, t http.RoundTripper) error {
-		l := &remote.MountableLayer{Layer: unsent, Reference: from.Digest(d.Digest.String())}
-		err := remote.WriteLayer(r.lib, l, options(ctx, t)...)
-		if errors.Is(err, errNotMounted) {
-			r.abandon(ctx, t, attemptOf(ctx).opened.Load())
-			return nil
+	err = r.host.try(ctx, o, func(ctx context.Context, t http.RoundTripper) error {
+		u := uploading{host: r.host, client: &http.Client{Transport: t}}
+		where, done, err := u.open(ctx, r.lib, url.Values{"mount": {d.Digest.String()}, "from": {from.RepositoryStr()}})
+		if err == nil && !done {
+			r.abandon(ctx, t, where)
 		}
-		mounted = err == nil
+		mounted = done
 		return err
 	})
 	return mounted, err
 }
 
+// uploading makes the requests of one upload.
+type uploading struct {
+	host   *host
+	client *http.Client
+}
+
+// open opens an upload and returns where it goes, unless what query asks for is
+// done with that.
+func (u uploading) open(ctx context.Context, repo name.Repository, query url.Values) (where *url.URL, done bool, err error) {
+	begin := url.URL{
+		Scheme: u.host.scheme(), Host: repo.RegistryStr(),
+		Path: "/v2/" + repo.RepositoryStr() + "/blobs/uploads/", RawQuery: query.Encode(),
+	}
+	resp, err := u.request(ctx, http.MethodPost, &begin, http.NoBody, 0)
+	if err != nil {
+		return nil, false, err
+	}
+	defer discard(resp.Body)
+	if err := transport.CheckError(resp, http.StatusCreated, http.StatusAccepted); err != nil {
+		return nil, false, err
+	}
+	if resp.StatusCode == http.StatusCreated && query != nil {
+		return nil, true, nil
+	}
+	where, err = u.next(resp)
+	return where, false, err
+}
+
+// send sends a blob to an open upload: in one request or, where that is too large
+// for the registry, in pieces.
+func (u uploading) send(ctx context.Context, where *url.URL, d ocispec.Descriptor, src *source) error {
+	if piece := u.host.piece.Load(); piece == 0 || d.Size <= piece {
+		resp, err := u.sendBody(ctx, http.MethodPut, final(where, d), d, src)
+		if err != nil {
+			return err
+		}
+		defer discard(resp.Body)
+		if resp.StatusCode != http.StatusRequestEntityTooLarge || !u.host.piece.shrink(0, d.Size) {
+			return transport.CheckError(resp, http.StatusCreated)
+		}
+	}
+	resp, err := u.sendBody(ctx, http.MethodPatch, where, d, src)
+	if err != nil {
+		return err
+	}
+	defer discard(resp.Body)
+	if err := transport.CheckError(resp, http.StatusNoContent, http.StatusAccepted, http.StatusCreated); err != nil {
+		return err
+	}
+	if where, err = u.next(resp); err != nil {
+		return err
+	}
+	end, err := u.request(ctx, http.MethodPut, final(where, d), http.NoBody, 0)
+	if err != nil {
+		return err
+	}
+	defer discard(end.Body)
+	return transport.CheckError(end, http.StatusCreated)
+}
+
+// sendBody sends the content of src, from its beginning.
+func (u uploading) sendBody(ctx context.Context, method string, where *url.URL, d ocispec.Descriptor, src *source) (*http.Response, error) {
+	body, err := src.begin()
+	if err != nil {
+		return nil, err
+	}
+	return u.request(ctx, method, where, body, d.Size)
+}
+
+func (u uploading) request(ctx context.Context, method string, where *url.URL, body io.ReadCloser, size int64) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, where.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	req.ContentLength = size
+	if pass, ok := body.(*sourcePass); ok {
+		req.GetBody = pass.s.begin
+	}
+	req.Header.Set("Content-Type", "application/octet-stream")
+	return u.client.Do(req)
+}
+
+// final is where an upload ends that consists of d.
+func final(where *url.URL, d ocispec.Descriptor) *url.URL {
+	end := *where
+	query := end.Query()
+	query.Set("digest", d.Digest.String())
+	end.RawQuery = query.Encode()
+	return &end
+}
+
+// next is where the upload goes on. A registry may send us to its storage, but not
+// to an address that only we can reach, nor out of TLS.
+func (u uploading) next(resp *http.Response) (*url.URL, error) {
+	where, err := resp.Location()
+	if err != nil {
+		return nil, fmt.Errorf("it does not say where to send the blob: %w", err)
+	}
+	at := resp.Request.URL
+	if where.Hostname() == at.Hostname() {
+		return where, nil
+	}
+	if isInternal(where) || at.Scheme == "https" && where.Scheme != "https" && !u.host.insecure {
+		return nil, &Error{
+			Kind: Server, Registry: u.host.registry,
+			Text: fmt.Sprintf("%s wants blobs sent to %s, which is not to be trusted", u.host.registry, printable(where.Scheme+"://"+where.Host)),
+		}
+	}
+	return where, nil
+}
+
+// isInternal tells literal addresses that are not of the internet.
+func isInternal(u *url.URL) bool {
+	addr, err := netip.ParseAddr(u.Hostname())
+	if err != nil {
+		return false
+	}
+	addr = addr.Unmap()
+	return addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr.IsUnspecified()
+}
+
 // abandon closes an upload, as far as the registry lets it.
 func (r *Repository) abandon(ctx context.Context, t http.RoundTripper, opened *url.URL) {
-	if opened == nil {
-		return
-	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, opened.String(), nil)
 	if err != nil {
 		return
@@ -86,21 +210,6 @@ func (r *Repository) abandon(ctx context.Context, t http.RoundTripper, opened *u
 	}
 	discard(resp.Body)
 }
-
-// layer is a blob as the library knows it.
-type layer struct {
-	d    ocispec.Descriptor
-	open func() (io.ReadCloser, error)
-}
-
-var _ v1.Layer = layer{}
-
-func (l layer) Digest() (v1.Hash, error)             { return v1.NewHash(l.d.Digest.String()) }
-func (l layer) DiffID() (v1.Hash, error)             { return v1.Hash{}, errors.ErrUnsupported }
-func (l layer) Compressed() (io.ReadCloser, error)   { return l.open() }
-func (l layer) Uncompressed() (io.ReadCloser, error) { return nil, errors.ErrUnsupported }
-func (l layer) Size() (int64, error)                 { return l.d.Size, nil }
-func (l layer) MediaType() (types.MediaType, error)  { return types.MediaType(l.d.MediaType), nil }
 
 // options tell the library to use t for one operation, to try nothing again, and
 // to leave out no blob.

@@ -151,10 +151,9 @@ func isLinkLocal(u *url.URL) bool {
 // attempt is what an attempt at an operation learned from answers, and the
 // library does not pass on.
 type attempt struct {
-	after    atomic.Int64            // how long the last answer asks to wait, in nanoseconds
-	opened   atomic.Pointer[url.URL] // the upload that was opened
-	smallest atomic.Int64            // the smallest piece that may be sent of it
-	reused   bool                    // it relied on what an earlier one was told
+	after    atomic.Int64 // how long the last answer asks to wait, in nanoseconds
+	smallest atomic.Int64 // the smallest piece that may be sent of it
+	reused   bool         // it relied on what an earlier one was told
 }
 
 type attemptKey struct{}
@@ -167,9 +166,6 @@ func attemptOf(ctx context.Context) *attempt {
 func (a *attempt) note(resp *http.Response) {
 	a.after.Store(int64(retryAfter(resp)))
 	if resp.Request.Method == http.MethodPost && resp.StatusCode == http.StatusAccepted {
-		if where, err := resp.Location(); err == nil {
-			a.opened.Store(where)
-		}
 		smallest, err := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64)
 		if err != nil {
 			smallest = 0
