@@ -18,6 +18,7 @@ var layers = map[string][]string{
 	// Keeping them.
 	"cache/cachetest":             {"cache"},
 	"cache/registry":              {"cache"},
+	"cache/mounts":                {"cache"},
 	"cache/registry/registrytest": nil,
 	"snapshot/layer":              {"snapshot"},
 	"snapshot/layertar":           {"snapshot", "snapshot/layer"},
