@@ -298,5 +298,5 @@ func (c *copier) writeFile(
 	if err := c.target.put(to, e, xattrs, h); err != nil {
 		return "", err
 	}
-	return withXattrs(h.digest(), xattrs), nil
+	return withXattrs(h.Digest(), xattrs), nil
 }

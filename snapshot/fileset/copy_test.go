@@ -3,6 +3,7 @@ package fileset
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,9 @@ func newDraft(t testing.TB, p *layer.Pool) *layer.Draft {
 func published(t testing.TB, p *layer.Pool, d *layer.Draft) string {
 	t.Helper()
 	must(t, d.Commit("test"))
+	l, err := p.Open("test")
+	must(t, err)
+	must(t, l.Compare(t.Context(), func(diff layer.Difference) error { return fmt.Errorf("the list is wrong: %v", diff) }))
 	s, err := p.Stack([]snapshot.ID{"test"})
 	must(t, err)
 	return list(t, s)

@@ -44,7 +44,7 @@ func (Hash) Sum(ctx context.Context, t snapshot.Tree, name string, e snapshot.En
 	if err != io.EOF {
 		return "", fmt.Errorf("read %s: %w", name, err)
 	}
-	return withXattrs(h.digest(), xattrs), nil
+	return withXattrs(h.Digest(), xattrs), nil
 }
 
 // DigestOptions say what of a selection counts, and who is told about it.
@@ -203,4 +203,5 @@ func (r *hashReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (r *hashReader) digest() digest.Digest { return digest.NewDigest(digest.SHA256, r.h) }
+// Digest implements [layer.Digester].
+func (r *hashReader) Digest() digest.Digest { return digest.NewDigest(digest.SHA256, r.h) }

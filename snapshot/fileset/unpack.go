@@ -63,7 +63,7 @@ func (c *copier) unpack(ctx context.Context, t snapshot.Tree, m *match, x *ident
 	return x.file("", true, Sum{
 		Name:   m.name,
 		Mode:   typeBits(snapshot.File) | m.entry.Mode,
-		Digest: withXattrs(h.digest(), xattrs),
+		Digest: withXattrs(h.Digest(), xattrs),
 	})
 }
 

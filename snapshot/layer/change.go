@@ -72,6 +72,9 @@ func (d *Draft) imply(name string) (int, error) {
 	switch err := unix.Mkdirat(at, base, 0o700); err {
 	case nil:
 		d.dirs[name] = newImplied()
+		if err := d.journal.putDir(name); err != nil {
+			return -1, err
+		}
 	case unix.EEXIST:
 		kind, err := d.kind(at, base, name)
 		if err != nil {
@@ -117,10 +120,12 @@ func (d *Draft) removeAt(at int, base, name string) error {
 	err := unix.Unlinkat(at, base, 0)
 	if err != unix.EISDIR {
 		if err == nil {
+			d.journal.removed()
 			delete(d.records, name)
 		}
 		return err
 	}
+	d.journal.removed()
 	d.fds.forget(name)
 	gone := func(n string) bool { return beneath(n, name) }
 	maps.DeleteFunc(d.records, func(n string, _ *record) bool { return gone(n) })
@@ -307,6 +312,9 @@ func (d *Draft) finish() error {
 		}
 	}
 	if err := writeRecords(filepath.Join(d.dir, "attrs"), d.records); err != nil {
+		return err
+	}
+	if err := d.writeList(); err != nil {
 		return err
 	}
 	return writeNames(filepath.Join(d.dir, "implied"), implied)

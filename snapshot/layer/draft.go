@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"lamina/snapshot"
@@ -45,6 +46,7 @@ type Draft struct {
 	dirs map[string]*draftDir
 	// records are what the disk refused. Names of one file share a record.
 	records map[string]*record
+	journal *journal
 }
 
 // draftDir is what a directory of a draft will be.
@@ -99,6 +101,7 @@ func newDraft(p *Pool, dir string) (*Draft, error) {
 		refused: map[[2]int]bool{},
 		dirs:    map[string]*draftDir{".": newImplied()},
 		records: map[string]*record{},
+		journal: newJournal(dir),
 	}
 	d.bufs.New = func() any { return new(copyBuffer) }
 	return d, nil
@@ -124,7 +127,10 @@ func (d *Draft) Mkdir(name string, e snapshot.Entry) error {
 			return nil
 		}
 		err := unix.Mkdirat(at, base, 0o700)
-		if err == unix.EEXIST {
+		switch err {
+		case nil:
+			err = d.journal.putDir(name)
+		case unix.EEXIST:
 			err = d.remake(at, base, name)
 		}
 		if err == nil {
@@ -179,16 +185,50 @@ func (d *Draft) File(name string, e snapshot.Entry, r io.Reader) error {
 	}
 	buf := d.bufs.Get().(*copyBuffer)
 	defer d.bufs.Put(buf)
-	err = copySparse(fd, r, buf)
+	l := Listed{Path: name, Item: Item{Entry: snapshot.Entry{Kind: snapshot.File}}}
+	digester, digested := r.(Digester)
+	l.HasCRC = !digested
+	l.Size, l.CRC, err = copySparse(fd, r, buf, l.HasCRC)
 	if e := unix.Close(fd); err == nil {
 		err = e
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
+	if digested {
+		l.Digest = digester.Digest()
+	}
+	l.setAttributes(e)
 	return d.change("create", name, func(at int, base string) error {
-		return d.settle(at, base, name, snapshot.File, e, made{true, was})
+		if err := d.settle(at, base, name, snapshot.File, e, made{true, was}); err != nil {
+			return err
+		}
+		return d.journal.put(l)
 	})
+}
+
+// Digester is a reader that computes the SHA-256 of what is read of it. A draft
+// that is given one need not compute anything to list the file.
+type Digester interface {
+	io.Reader
+	// Digest is that of all that was read so far.
+	Digest() digest.Digest
+}
+
+// settleNew settles an item, no regular file, that was just made.
+func (d *Draft) settleNew(at int, base, name string, kind snapshot.Kind, e snapshot.Entry) error {
+	if err := d.settle(at, base, name, kind, e, made{true, unknownMode}); err != nil {
+		return err
+	}
+	l := Listed{Path: name, Item: Item{Entry: snapshot.Entry{Kind: kind}}}
+	switch kind {
+	case snapshot.Symlink:
+		l.Link = e.Link
+	case snapshot.CharDevice, snapshot.BlockDevice:
+		l.Major, l.Minor = e.Major, e.Minor
+	}
+	l.setAttributes(e)
+	return d.journal.put(l)
 }
 
 // Symlink makes a symbolic link to e.Link, which may be anything.
@@ -197,7 +237,7 @@ func (d *Draft) Symlink(name string, e snapshot.Entry) error {
 		if err := unix.Symlinkat(e.Link, at, base); err != nil {
 			return err
 		}
-		return d.settle(at, base, name, snapshot.Symlink, e, made{true, unknownMode})
+		return d.settleNew(at, base, name, snapshot.Symlink, e)
 	})
 }
 
@@ -207,7 +247,7 @@ func (d *Draft) Fifo(name string, e snapshot.Entry) error {
 		if err := unix.Mknodat(at, base, unix.S_IFIFO|0o600, 0); err != nil {
 			return err
 		}
-		return d.settle(at, base, name, snapshot.Fifo, e, made{true, unknownMode})
+		return d.settleNew(at, base, name, snapshot.Fifo, e)
 	})
 }
 
@@ -232,7 +272,7 @@ func (d *Draft) Device(name string, e snapshot.Entry) error {
 		if err != nil {
 			return err
 		}
-		return d.settle(at, base, name, e.Kind, e, made{true, unknownMode})
+		return d.settleNew(at, base, name, e.Kind, e)
 	})
 }
 
@@ -273,7 +313,7 @@ func (d *Draft) Link(oldname, newname string) error {
 			return err
 		}
 		d.records[newname] = d.recordOf(oldname)
-		return nil
+		return d.journal.put(Listed{Path: newname, Same: oldname})
 	})
 }
 
@@ -322,10 +362,21 @@ func (d *Draft) SetAttrs(name string, e snapshot.Entry, xattrs map[string]string
 		} else if err := d.settle(at, base, name, old.Kind, e, made{false, unknownMode}); err != nil {
 			return err
 		}
-		if xattrs == nil {
+		if xattrs != nil {
+			if err := d.setXattrs(at, base, name, xattrs); err != nil {
+				return err
+			}
+		}
+		if old.Kind == snapshot.Dir {
 			return nil
 		}
-		return d.setXattrs(at, base, name, xattrs)
+		if len(xattrs) > 0 { // not all of it is the image's, or means anything
+			if xattrs, err = d.files().xattrs(name); err != nil {
+				return err
+			}
+		}
+		d.journal.amend(name, e, xattrs)
+		return nil
 	})
 }
 
@@ -350,6 +401,7 @@ func (d *Draft) Commit(id snapshot.ID) error {
 	}
 	d.done = true
 	d.fds.close()
+	d.journal.spill.close()
 	return nil
 }
 
@@ -362,5 +414,6 @@ func (d *Draft) Close() error {
 	}
 	d.done = true
 	d.fds.close()
+	d.journal.spill.close()
 	return removeAll(d.dir)
 }

@@ -58,7 +58,20 @@ func commit(t testing.TB, p *layer.Pool, id snapshot.ID, steps ...func(*layer.Dr
 	if err != nil {
 		t.Fatal(err)
 	}
+	same(t, l)
 	return l
+}
+
+// same checks that the layer's list says of its files what they are.
+func same(t testing.TB, d *layer.Dir) {
+	t.Helper()
+	err := d.Compare(t.Context(), func(diff layer.Difference) error {
+		t.Errorf("layer %s: %v", d.ID(), diff)
+		return nil
+	})
+	if err != nil {
+		t.Errorf("layer %s: %v", d.ID(), err)
+	}
 }
 
 type step = func(*layer.Draft) error

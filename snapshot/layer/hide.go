@@ -4,6 +4,8 @@ import (
 	"io/fs"
 
 	"golang.org/x/sys/unix"
+
+	"lamina/snapshot"
 )
 
 // Whiteout hides what the layers below have by the name. It does not touch what
@@ -44,17 +46,19 @@ func (d *Draft) Whiteout(name string) error {
 
 func makeWhiteout(d *Draft, at int, base, name string) error {
 	err := unix.Mknodat(at, base, unix.S_IFCHR, 0)
-	if err == unix.EPERM { // an old kernel, or a filter
-		if err = makeEmpty(at, base); err == nil {
-			d.recordOf(name).Whiteout = true
-		}
-		return err
-	}
-	if err == nil {
+	switch err {
+	case nil:
 		// Refused to an ordinary user, who cannot mount the layer as it is anyway.
 		_ = unix.Lsetxattr(procPath(at, "."), originTrusted, nil, 0)
+	case unix.EPERM: // an old kernel, or a filter
+		if err := makeEmpty(at, base); err != nil {
+			return err
+		}
+		d.recordOf(name).Whiteout = true
+	default:
+		return err
 	}
-	return err
+	return d.journal.put(listed(name, Item{Entry: snapshot.Entry{Name: base}, Whiteout: true}, nil))
 }
 
 // originTrusted on a directory tells the kernel that it was copied up, from where

@@ -14,6 +14,8 @@
 //	                       has the attribute trusted.overlay.opaque (or user.…) "y"
 //	layers/<id>/attrs      what the disk could not hold (see below), one JSON object a line
 //	layers/<id>/implied    directories that the layer does not describe, NUL after each
+//	layers/<id>/list       what the layer consists of, with what identifies each file's
+//	                       content (see [Listed]); that of a RUN comes when it is packed
 //	layers/<id>/info.json  an [Info]
 //	layers/<id>/unsynced   the boot during which the layer was published, until it
 //	                       is known to survive a power failure

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"bytes"
+	"hash/crc32"
 	"io"
 
 	"golang.org/x/sys/unix"
@@ -19,13 +20,17 @@ type copyBuffer struct {
 }
 
 // copySparse writes all of r to the empty file fd, and leaves holes where r has
-// long runs of zeros.
-func copySparse(fd int, r io.Reader, b *copyBuffer) error {
+// long runs of zeros. It returns how many bytes that were and, if it is wanted, their
+// CRC-32C.
+func copySparse(fd int, r io.Reader, b *copyBuffer, withCRC bool) (size int64, crc uint32, err error) {
 	buf := b.data[:]
 	hole := func(part []byte) bool { return bytes.Equal(part, b.zeros[:]) }
-	var size, written int64
+	var written int64
 	for {
 		n, err := fill(r, buf)
+		if withCRC {
+			crc = crc32.Update(crc, castagnoli, buf[:n])
+		}
 		for at := 0; at < n; {
 			end := min(at+holeSize, n)
 			if hole(buf[at:end]) {
@@ -40,7 +45,7 @@ func copySparse(fd int, r io.Reader, b *copyBuffer) error {
 				end = next
 			}
 			if err := pwrite(fd, buf[at:end], size+int64(at)); err != nil {
-				return err
+				return 0, 0, err
 			}
 			written = size + int64(end)
 			at = end
@@ -50,13 +55,13 @@ func copySparse(fd int, r io.Reader, b *copyBuffer) error {
 			break
 		}
 		if err != nil {
-			return err
+			return 0, 0, err
 		}
 	}
-	if written == size {
-		return nil
+	if written < size {
+		err = unix.Ftruncate(fd, size)
 	}
-	return unix.Ftruncate(fd, size)
+	return size, crc, err
 }
 
 // fill reads until buf is full or r has no more, which is io.EOF, or fails.

@@ -62,10 +62,7 @@ func FuzzApply(f *testing.F) {
 		if err := d.Commit("l"); err != nil {
 			t.Fatal(err)
 		}
-		l, err := p.Open("l")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := opened(t, p, "l")
 		first := write(t, l, layertar.Options{})
 		again, err := apply(t, p, "again", first)
 		if err != nil {
@@ -137,10 +134,7 @@ func FuzzRoundTrip(f *testing.F) {
 		if err := d.Commit("l"); err != nil {
 			t.Fatal(err)
 		}
-		l, err := p.Open("l")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := opened(t, p, "l")
 		first := write(t, l, layertar.Options{})
 		again, err := apply(t, p, "again", first)
 		if err != nil {

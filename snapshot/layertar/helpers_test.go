@@ -116,11 +116,24 @@ func apply(t testing.TB, p *layer.Pool, id snapshot.ID, archive []byte) (*layer.
 	if err := d.Commit(id); err != nil {
 		t.Fatal(err)
 	}
+	return opened(t, p, id), nil
+}
+
+// opened returns the layer id, whose list must say of its files what they are.
+func opened(t testing.TB, p *layer.Pool, id snapshot.ID) *layer.Dir {
+	t.Helper()
 	l, err := p.Open(id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l, nil
+	err = l.Compare(context.Background(), func(diff layer.Difference) error {
+		t.Errorf("layer %s: %v", id, diff)
+		return nil
+	})
+	if err != nil {
+		t.Errorf("layer %s: %v", id, err)
+	}
+	return l
 }
 
 func write(t testing.TB, d *layer.Dir, opt layertar.Options) []byte {
