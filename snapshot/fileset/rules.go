@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"strings"
 
 	"github.com/moby/patternmatcher"
@@ -69,28 +68,4 @@ func (rs Rules) Patterns() []string {
 		patterns[i] = r.pattern
 	}
 	return patterns
-}
-
-// Excludes tells which rule excludes name, a path in the context: the last ones
-// that apply to it or to a directory above it win, and the first of them that
-// says the same is named. Whether the file exists does not matter. It is for a
-// few names: [Ignore] is for many.
-func (rs Rules) Excludes(name string) (Rule, bool) {
-	name = path.Join("/", name)[1:]
-	var by Rule
-	excluded := false
-	for _, r := range rs {
-		pattern, again := strings.CutPrefix(r.pattern, "!")
-		if again != excluded {
-			continue // it would change nothing
-		}
-		m, err := patternmatcher.New([]string{pattern})
-		if err != nil {
-			continue
-		}
-		if ok, err := m.MatchesOrParentMatches(name); err == nil && ok {
-			by, excluded = r, !again
-		}
-	}
-	return by, excluded
 }
