@@ -17,7 +17,7 @@ import (
 // commands is every command of lamina but those of cobra (help, completion).
 func commands(e *cli.Env) []*cobra.Command {
 	return []*cobra.Command{
-		build.New(e), newImages(e), newPull(e), newPush(e),
+		build.New(e), build.NewContext(e), newImages(e), newPull(e), newPush(e),
 		newImage(e),
 		newHistory(e), newInspect(e), newPrune(e), newRmi(e), newRun(e), newTag(e), newVersion(e),
 	}

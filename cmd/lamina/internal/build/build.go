@@ -1,7 +1,8 @@
 // Package build is the command "lamina build": what is asked for, what it is built
 // from, and what becomes of the result. Files are named by subject: context* is what
 // is built, step* what RUNs are given, cache* the caches of other machines, call*
-// questions instead of a build, output* and export* the result.
+// questions instead of a build, output* and export* the result. The command "lamina
+// context" is in intake.go.
 package build
 
 import (

@@ -91,7 +91,7 @@ func (b *build) openLocals(in *input) error {
 			return fmt.Errorf("open context: %w", err)
 		}
 		in.closers = append(in.closers, host.Close)
-		if in.named[name], _, err = ignoring(host, ".dockerignore"); err != nil {
+		if in.named[name], in.hiding[name], err = ignoring(host, ".dockerignore"); err != nil {
 			return err
 		}
 	}

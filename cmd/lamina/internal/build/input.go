@@ -24,6 +24,7 @@ type input struct {
 	source []byte
 	tree   snapshot.Tree            // the context, without what the ignore file hides
 	named  map[string]snapshot.Tree // directories that are named contexts
+	hiding map[string]hiding        // by the names of their operations: what ignore files hide
 	// remote tells that the context is no directory of this machine: --file is
 	// relative to it, and no ignore file counts.
 	remote bool
@@ -45,7 +46,7 @@ const maxDockerfile = 16 << 20
 
 // openInput finds the Dockerfile and the context that the command line names.
 func (b *build) openInput(ctx context.Context, arg string) (*input, error) {
-	in := &input{}
+	in := &input{hiding: map[string]hiding{}}
 	err := b.openContext(ctx, in, arg)
 	if err == nil && in.source == nil {
 		err = b.readDockerfile(ctx, in, arg)
@@ -155,6 +156,15 @@ func (b *build) readURL(ctx context.Context, in *input) error {
 	return nil
 }
 
+// hiding is what an ignore file does to a tree.
+type hiding struct {
+	all   snapshot.Tree // with everything
+	rules fileset.Rules
+	// file is the ignore file's name for people, and path its path in the tree; empty
+	// if there is none, or if it is not in there.
+	file, path string
+}
+
 // ignore hides what the ignore file says: the one beside the Dockerfile that
 // bears its name, or else the context's.
 func (in *input) ignore(b *build) error {
@@ -164,45 +174,50 @@ func (in *input) ignore(b *build) error {
 	if in.name != "-" && !isHTTP(in.name) {
 		r, err = os.Open(own)
 	}
-	var rules fileset.Rules
+	var h hiding
 	switch {
 	case err == nil:
-		in.tree, rules, err = ignored(in.tree, own, r)
+		in.tree, h, err = ignored(in.tree, own, r)
+		h.path, _ = inside(b.context, own)
 	case errors.Is(err, fs.ErrNotExist):
-		in.tree, rules, err = ignoring(in.tree, ".containerignore", ".dockerignore")
+		in.tree, h, err = ignoring(in.tree, ".containerignore", ".dockerignore")
 	default:
 		err = fmt.Errorf("read ignore file: %w", err)
 	}
-	if rules != nil {
-		b.lowering.Ignored = rules.SourceCheck()
+	if h.rules != nil {
+		b.lowering.Ignored = h.rules.SourceCheck()
 	}
+	in.hiding[contextName] = h
 	return err
 }
 
 // ignoring is t without what its ignore file hides, the first of names that it has.
-func ignoring(t snapshot.Tree, names ...string) (snapshot.Tree, fileset.Rules, error) {
+func ignoring(t snapshot.Tree, names ...string) (snapshot.Tree, hiding, error) {
 	for _, name := range names {
 		r, err := openIn(t, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("read ignore file: %w", err)
+			return nil, hiding{}, fmt.Errorf("read ignore file: %w", err)
 		}
-		return ignored(t, name, r)
+		shown, h, err := ignored(t, name, r)
+		h.path = name
+		return shown, h, err
 	}
-	return t, nil, nil
+	return t, hiding{all: t}, nil
 }
 
 // ignored is t without what r, an ignore file called name, hides. It closes r.
-func ignored(t snapshot.Tree, name string, r io.ReadCloser) (snapshot.Tree, fileset.Rules, error) {
+func ignored(t snapshot.Tree, name string, r io.ReadCloser) (snapshot.Tree, hiding, error) {
 	defer r.Close()
-	rules, err := fileset.ReadIgnore(name, r)
-	if err != nil {
-		return nil, nil, err
+	h := hiding{all: t, file: name}
+	var err error
+	if h.rules, err = fileset.ReadIgnore(name, r); err != nil {
+		return nil, h, err
 	}
-	t, err = fileset.Ignore(t, rules)
-	return t, rules, err
+	t, err = fileset.Ignore(t, h.rules)
+	return t, h, err
 }
 
 // openIn opens a file of t, through links in t.

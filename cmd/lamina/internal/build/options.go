@@ -44,6 +44,13 @@ type sourceOptions struct {
 }
 
 func (o *sourceOptions) register(f *pflag.FlagSet) {
+	o.registerSources(f)
+	f.BoolVar(&o.watch, "watch", false, "Build again whenever something that the build reads has changed")
+	f.StringVar(&o.policy, "policy", "", "Source policy: a JSON file of rules that allow, deny or replace images and URLs")
+}
+
+// registerSources adds the flags that other questions about what is built have too.
+func (o *sourceOptions) registerSources(f *pflag.FlagSet) {
 	f.StringVarP(&o.file, "file", "f", "", "Name of the Dockerfile (default: PATH/Dockerfile); - for standard input")
 	f.StringArrayVar(&o.contexts, "build-context", nil, "What stands for a stage or an image (NAME=DIRECTORY|URL|docker-image://IMAGE|oci-layout://DIRECTORY)")
 	f.StringArrayVar(&o.targets, "target", nil, "Stage to build; may be repeated")
@@ -52,8 +59,6 @@ func (o *sourceOptions) register(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.platforms, "platform", nil, "Platforms to build for")
 	f.Var(&o.pull, "pull", "When to ask registries for base images (always, missing, never, newer); always if no value is given")
 	f.Lookup("pull").NoOptDefVal = string(engine.PullAlways)
-	f.BoolVar(&o.watch, "watch", false, "Build again whenever something that the build reads has changed")
-	f.StringVar(&o.policy, "policy", "", "Source policy: a JSON file of rules that allow, deny or replace images and URLs")
 }
 
 // callOptions say what is asked instead of building.

@@ -134,9 +134,7 @@ func (c *counter) count(f fileset.Found) error {
 	}
 	takers := c.takers(f.Taken)
 	c.ignores.see(f)
-	if !f.Ruling.Excluded {
-		c.directories.add(f, takers)
-	}
+	c.directories.add(f, takers)
 	if f.Entry.Kind == snapshot.Dir {
 		return nil
 	}
@@ -243,7 +241,7 @@ func label(name string) (text string, mount bool) {
 		return name, false
 	}
 	if what, ok := strings.CutPrefix(rest, "mount "); ok && head == "[internal" {
-		return "mount of " + what, true
+		return "bind mount of " + strings.TrimSuffix(what, " of the build context"), true
 	}
 	return rest, false
 }

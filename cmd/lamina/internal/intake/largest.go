@@ -17,7 +17,7 @@ type largest struct{ kept []Large }
 
 func (l *largest) offer(x Large) {
 	i, _ := slices.BinarySearchFunc(l.kept, x, bySize)
-	if i == maxLargest {
+	if x.Bytes == 0 || i == maxLargest {
 		return
 	}
 	l.kept = slices.Insert(l.kept[:min(len(l.kept), maxLargest-1)], i, x)
@@ -44,11 +44,14 @@ type directory struct {
 // is told in its place.
 const dominant = 80
 
-// add counts f, which these copies take.
+// add counts f, which these copies take, unless it is excluded.
 func (d *directories) add(f fileset.Found, copies []int) {
 	d.leave(f.Name)
 	if f.Entry.Kind == snapshot.Dir {
 		d.way = append(d.way, directory{Large: Large{Path: f.Name}})
+		return
+	}
+	if f.Ruling.Excluded {
 		return
 	}
 	for i := range d.way {
@@ -70,7 +73,7 @@ func (d *directories) leave(name string) {
 		if last > 0 {
 			d.way[last-1].child = max(d.way[last-1].child, dir.Bytes)
 		}
-		if dir.Files > 0 && dir.child*100 <= dir.Bytes*dominant {
+		if dir.child*100 <= dir.Bytes*dominant {
 			d.found.offer(dir.Large)
 		}
 	}

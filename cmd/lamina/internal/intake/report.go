@@ -1,6 +1,9 @@
 package intake
 
 import (
+	"errors"
+	"fmt"
+
 	"lamina/snapshot"
 	"lamina/snapshot/fileset"
 )
@@ -12,6 +15,19 @@ type Report struct {
 	Contexts []Tree `json:"contexts"`
 	// Notes say what could not be known.
 	Notes []string `json:"notes,omitempty"`
+}
+
+// Err is what is wrong with the sources of copies, nil if nothing is.
+func (r *Report) Err() error {
+	var errs []error
+	for _, t := range r.Contexts {
+		for _, c := range t.Copies {
+			if c.Error != "" {
+				errs = append(errs, fmt.Errorf("%s:%d: %s: %s", r.Dockerfile, c.Line, c.Text, c.Error))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Tree is what there is to say of one context.
