@@ -39,7 +39,7 @@ var layers = map[string][]string{
 	"frontend":     {"snapshot", "solver"},
 	"solver/local": {"cache", "runner", "snapshot", "snapshot/fileset", "snapshot/layer", "snapshot/layertar", "solver", "solver/local/gitsource"},
 
-	"solver/travel":          {"cache", "exporter", "exporter/archive", "snapshot", "snapshot/fileset", "snapshot/layer", "solver"},
+	"solver/travel":          {"cache", "cache/mounts", "exporter", "exporter/archive", "snapshot", "snapshot/fileset", "snapshot/layer", "solver"},
 	"solver/local/gitsource": {"solver"},
 
 	// The command line, which wires everything.

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lamina/cache/mounts"
 	"lamina/exporter"
 	"lamina/snapshot"
 	"lamina/snapshot/fileset"
@@ -43,6 +44,8 @@ type document struct {
 	// Parts are small blobs that lie in bundles; steps refer to them by position.
 	Parts []documentPart `json:"parts,omitempty"`
 	Steps []documentStep `json:"steps"`
+	// Mounts are the cache mounts; their blobs are layers of the manifest.
+	Mounts []*mounts.Version `json:"mounts,omitempty"`
 }
 
 type documentLayer struct {
@@ -92,7 +95,7 @@ type documentInput struct {
 
 // document lists the steps in a fixed order.
 func (c *Cache) document() document {
-	doc := document{Version: documentVersion}
+	doc := document{Version: documentVersion, Mounts: c.Mounts()}
 	at, partAt := map[documentLayer]int{}, map[digest.Digest]int{}
 	for _, s := range c.sorted() {
 		out := describe(s.record)
@@ -230,6 +233,7 @@ func (doc document) cache(held []ocispec.Descriptor) *Cache {
 		}
 		c.add(newStep(r, used))
 	}
+	c.readMounts(doc.Mounts)
 	return c
 }
 

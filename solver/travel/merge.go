@@ -9,8 +9,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// merge returns what a and b have, in any order, within the bounds of a cache at
-// that time.
+// merge returns what a and b have, within the bounds of a cache at that time. Their
+// order matters for cache mounts alone: b's are what is added.
 func merge(a, b *Cache, now time.Time) *Cache {
 	all := newCache()
 	all.join(a)
@@ -37,6 +37,7 @@ func merge(a, b *Cache, now time.Time) *Cache {
 			kept.held[d.Digest] = d
 		}
 	}
+	kept.mergeMounts(a, b, now)
 	return kept
 }
 
@@ -61,7 +62,7 @@ func (c *Cache) has(own *Cache) bool {
 			return false
 		}
 	}
-	return true
+	return c.hasMounts(own)
 }
 
 // betters tells whether s is worth writing where t is.

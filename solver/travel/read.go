@@ -135,6 +135,9 @@ func (c *Cache) join(o *Cache) {
 			c.slots[d] = slot
 		}
 	}
+	for name, m := range o.mounts {
+		c.mounts[name] = m
+	}
 	c.Dropped += o.Dropped
 }
 

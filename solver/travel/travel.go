@@ -86,6 +86,8 @@ type Cache struct {
 	held map[digest.Digest]ocispec.Descriptor
 	// slots are where the small blobs lie that records refer to.
 	slots map[digest.Digest]Slot
+	// mounts are the cache mounts, by name.
+	mounts map[string]mount
 }
 
 // step is one record. The layers of its result have DiffID and Blob, but no ID.
@@ -100,6 +102,7 @@ func newCache() *Cache {
 	return &Cache{
 		steps: map[cache.Key]*step{}, byKey: map[cache.Key]*step{},
 		held: map[digest.Digest]ocispec.Descriptor{}, slots: map[digest.Digest]Slot{},
+		mounts: map[string]mount{},
 	}
 }
 

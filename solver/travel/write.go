@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"maps"
 	mathrand "math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -18,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lamina/cache"
+	"lamina/cache/mounts"
 	"lamina/exporter"
 )
 
@@ -72,6 +74,7 @@ type Report struct {
 	Written bool               // false if it had everything
 	Steps   int                // that are there now, those of others included
 	Old     ocispec.Descriptor // what was replaced; zero if nothing was
+	Mounts  []*mounts.Version  // the cache mounts that are there now
 }
 
 // Write adds own to the cache that name stands for in dst. Layers that are there are
@@ -111,22 +114,23 @@ func (w *writer) try(ctx context.Context) (r Report, done bool, err error) {
 		return r, false, err
 	}
 	if there.Root.Digest != "" && there.has(w.own) {
-		return Report{Root: there.Root, Steps: there.Steps()}, true, nil
+		return Report{Root: there.Root, Steps: there.Steps(), Mounts: there.Mounts()}, true, nil
 	}
 	all := merge(there, w.own, time.Now())
 	root, err := w.send(ctx, all, there)
-	if err != nil && len(there.held)+len(w.own.slots) > 0 && ctx.Err() == nil {
+	if err != nil && len(there.held)+len(w.own.slots)+len(w.own.mounts) > 0 && ctx.Err() == nil {
 		// Perhaps it lost a layer that the manifest says is there, or another place the
 		// bundle that it had.
 		w.replacing(err)
 		w.own.slots = map[digest.Digest]Slot{}
+		w.own.forgetBorrowed()
 		all = merge(newCache(), w.own, time.Now())
 		root, err = w.send(ctx, all, newCache())
 	}
 	if err != nil {
 		return r, false, err
 	}
-	r = Report{Root: root, Written: true, Steps: all.Steps(), Old: there.Root}
+	r = Report{Root: root, Written: true, Steps: all.Steps(), Old: there.Root, Mounts: all.Mounts()}
 	if w.opt.Alone {
 		return r, true, w.dst.Tag(ctx, w.name, root)
 	}
@@ -207,7 +211,7 @@ func (w *writer) replacing(err error) {
 // send sends layers, records and manifest, but does not name them. What there is
 // says which layers need not be asked for.
 func (w *writer) send(ctx context.Context, all, there *Cache) (ocispec.Descriptor, error) {
-	docs := documents{Blobs: w.src, data: map[digest.Digest][]byte{}}
+	docs := documents{Blobs: w.src, data: map[digest.Digest][]byte{}, own: w.own}
 	root, err := docs.add(ctx, all, w.opt.DockerTypes)
 	if err != nil {
 		return root, err
@@ -245,15 +249,19 @@ func (p present) Mount(ctx context.Context, d ocispec.Descriptor, from string) (
 	return false, nil
 }
 
-// documents are blobs and, before them, a few that are in memory.
+// documents are blobs and, before them, a few that are in memory or in bundles.
 type documents struct {
 	cache.Blobs
 	data map[digest.Digest][]byte
+	own  *Cache // has bundles of cache mounts
 }
 
 func (m documents) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	if data, ok := m.data[d.Digest]; ok {
 		return io.NopCloser(bytes.NewReader(data)), nil
+	}
+	if b := m.own.bundleWith(d); b != nil {
+		return b.Open(d)
 	}
 	return m.Blobs.Open(ctx, d)
 }
@@ -283,7 +291,7 @@ func (m documents) add(ctx context.Context, c *Cache, docker bool) (ocispec.Desc
 		MediaType:    ocispec.MediaTypeImageManifest,
 		ArtifactType: ArtifactType,
 		Config:       m.put(ConfigType, records),
-		Layers:       append(c.layers(), c.bundles()...),
+		Layers:       slices.Concat(c.layers(), c.mountLayers(), c.bundles()),
 		Annotations:  map[string]string{writeAnnotation: rand.Text()},
 	}
 	if docker {
