@@ -120,13 +120,44 @@ func (p *packer) own(ctx context.Context, l snapshot.Layer) (layer.Packed, error
 	if packed, ok, err := p.recall(ctx, dir, form); err != nil || ok {
 		return packed, err
 	}
-	packed, size, err := p.stream(ctx, id, func(w io.Writer) error {
-		return layertar.Write(ctx, w, dir, layertar.Options{Epoch: p.opt.Epoch, All: p.opt.AllTimes})
-	})
+	opt := layertar.Options{Epoch: p.opt.Epoch, All: p.opt.AllTimes}
+	var packed layer.Packed
+	var size int64
+	pack := func() error {
+		packed, size, err = p.stream(ctx, id, func(w io.Writer) error { return layertar.Write(ctx, w, dir, opt) })
+		return err
+	}
+	if dir.HasList() {
+		err = pack()
+	} else {
+		err = p.list(id, func(list func(*layer.Listed) error) error {
+			opt.List = list
+			return pack()
+		})
+	}
 	if err != nil {
 		return layer.Packed{}, fmt.Errorf("pack layer %s: %w", id, err)
 	}
 	return packed, p.remember(dir, form, packed, size)
+}
+
+// list lists a layer while pack reads it. What cannot be listed is packed all the same.
+func (p *packer) list(id snapshot.ID, pack func(list func(*layer.Listed) error) error) error {
+	var packErr error
+	err := p.pool.SetList(id, func(w *layer.ListWriter) error {
+		var listErr error
+		packErr = pack(func(l *layer.Listed) error {
+			if listErr == nil {
+				listErr = w.Add(l)
+			}
+			return nil
+		})
+		return errors.Join(packErr, listErr)
+	})
+	if packErr == nil && errors.Is(err, layer.ErrUnlistable) {
+		return nil
+	}
+	return err
 }
 
 // recompressed packs a layer that came from an image in another way. It does so

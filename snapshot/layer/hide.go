@@ -58,7 +58,7 @@ func makeWhiteout(d *Draft, at int, base, name string) error {
 	default:
 		return err
 	}
-	return d.journal.put(listed(name, Item{Entry: snapshot.Entry{Name: base}, Whiteout: true}, nil))
+	return d.journal.put(NewListed(name, Item{Entry: snapshot.Entry{Name: base}, Whiteout: true}, nil))
 }
 
 // originTrusted on a directory tells the kernel that it was copied up, from where

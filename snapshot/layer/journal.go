@@ -151,8 +151,16 @@ func (s *spill) close() {
 	}
 }
 
-// writeList writes the list of a draft whose files are settled.
+// writeList writes the list of a draft whose files are settled, unless it cannot have one.
 func (d *Draft) writeList() error {
+	err := d.tryList()
+	if errors.Is(err, ErrUnlistable) {
+		return os.Remove(filepath.Join(d.dir, listName))
+	}
+	return err
+}
+
+func (d *Draft) tryList() error {
 	r, err := d.journal.items()
 	if err != nil {
 		return err

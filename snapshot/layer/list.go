@@ -3,6 +3,7 @@ package layer
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"strings"
 	"time"
@@ -118,8 +119,11 @@ func (l *Listed) check() error {
 	return nil
 }
 
-// listed describes an item as a list does.
-func listed(path string, it Item, xattrs map[string]string) Listed {
+// CRC adds the bytes b to a CRC-32C as lists have it; that of no bytes is 0.
+func CRC(crc uint32, b []byte) uint32 { return crc32.Update(crc, castagnoli, b) }
+
+// NewListed describes an item as a list does, but for the content of a file.
+func NewListed(path string, it Item, xattrs map[string]string) Listed {
 	if it.Whiteout {
 		return Listed{Path: path, Item: Item{Entry: snapshot.Entry{Name: it.Name, Kind: snapshot.CharDevice}, Whiteout: true}}
 	}

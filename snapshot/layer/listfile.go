@@ -79,6 +79,10 @@ func (w *ListWriter) begin() {
 	w.buf = append(w.buf[:0], make([]byte, blockHead)...)
 }
 
+// ErrUnlistable reports an item that no list can have: its name is longer than any
+// process could use, for example.
+var ErrUnlistable = errors.New("the layer cannot be listed")
+
 // Add writes one item. Items come in the order of [Dir.Walk].
 func (w *ListWriter) Add(l *Listed) error {
 	err := l.check()
@@ -86,7 +90,7 @@ func (w *ListWriter) Add(l *Listed) error {
 		err = w.order.next(l)
 	}
 	if err != nil {
-		return fmt.Errorf("list %s: %w", l.Path, err)
+		return fmt.Errorf("%w: %w", ErrUnlistable, err)
 	}
 	w.append(l)
 	if len(w.buf) < blockTarget {
@@ -180,7 +184,7 @@ func sharedPrefix(a, b string) int {
 func (w *ListWriter) flush() error {
 	body := w.buf[blockHead:]
 	if len(body) > maxListBlock {
-		return fmt.Errorf("list: an item of %d bytes is too large", len(body))
+		return fmt.Errorf("%w: an item has %d bytes", ErrUnlistable, len(body))
 	}
 	binary.BigEndian.PutUint32(w.buf, uint32(len(body)))
 	binary.BigEndian.PutUint32(w.buf[4:], blockSum(w.number, body))

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -32,6 +31,12 @@ func (d *Dir) OpenList() (io.ReadCloser, error) {
 		io.Reader
 		io.Closer
 	}{bufio.NewReaderSize(f, 64<<10), f}, nil
+}
+
+// HasList tells whether the layer has a list, which may be damaged.
+func (d *Dir) HasList() bool {
+	_, err := os.Lstat(d.pool.path(d.id, listName))
+	return err == nil
 }
 
 // SetList gives the layer id the list that write writes, atomically.
@@ -131,10 +136,10 @@ func (s *lister) list(name string, it Item) (Listed, error) {
 		s.linked[at] = name
 	}
 	if it.Whiteout {
-		return listed(name, it, nil), nil
+		return NewListed(name, it, nil), nil
 	}
 	xattrs, err := s.xattrs(name)
-	return listed(name, it, xattrs), err
+	return NewListed(name, it, xattrs), err
 }
 
 // sums reads a file and sets what l says of its content: the CRC-32C always, the
@@ -148,7 +153,7 @@ func (l *Listed) sums(ctx context.Context, r io.Reader, withDigest bool, buf []b
 			return err
 		}
 		n, err := r.Read(buf)
-		l.CRC = crc32.Update(l.CRC, castagnoli, buf[:n])
+		l.CRC = CRC(l.CRC, buf[:n])
 		if withDigest {
 			sha.Write(buf[:n])
 		}

@@ -2,7 +2,6 @@ package layer
 
 import (
 	"bytes"
-	"hash/crc32"
 	"io"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +28,7 @@ func copySparse(fd int, r io.Reader, b *copyBuffer, withCRC bool) (size int64, c
 	for {
 		n, err := fill(r, buf)
 		if withCRC {
-			crc = crc32.Update(crc, castagnoli, buf[:n])
+			crc = CRC(crc, buf[:n])
 		}
 		for at := 0; at < n; {
 			end := min(at+holeSize, n)

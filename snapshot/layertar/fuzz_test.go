@@ -135,7 +135,15 @@ func FuzzRoundTrip(f *testing.F) {
 			t.Fatal(err)
 		}
 		l := opened(t, p, "l")
-		first := write(t, l, layertar.Options{})
+		var first []byte
+		err = p.SetList("l", func(w *layer.ListWriter) error {
+			first = write(t, l, layertar.Options{List: w.Add})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened(t, p, "l") // with the list that packing made
 		again, err := apply(t, p, "again", first)
 		if err != nil {
 			t.Fatal(err)

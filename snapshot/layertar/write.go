@@ -20,6 +20,9 @@ type Options struct {
 	// Epoch, if set, replaces every time that is later than it, or all of them.
 	Epoch *time.Time
 	All   bool
+	// List, if set, is called by [Write] with each item of the layer as it is, in its
+	// order, once it has been written. The content of files is identified by CRC.
+	List func(*layer.Listed) error
 }
 
 // Write writes the layer d as a tar: directories before what is in them,
@@ -32,23 +35,46 @@ func Write(ctx context.Context, w io.Writer, d *layer.Dir, opt Options) error {
 		if strings.HasPrefix(it.Name, whiteoutPrefix) {
 			return fmt.Errorf("%s: names that begin with %q mean whiteouts in a layer, and cannot be files of one", name, whiteoutPrefix)
 		}
-		if it.Whiteout {
-			return p.marker(path.Join(path.Dir(name), whiteoutPrefix+it.Name))
-		}
-		if !it.Implied {
-			if err := p.entry(name, it.Entry); err != nil {
-				return err
-			}
-		}
-		if it.Opaque {
-			return p.marker(path.Join(name, opaqueName))
-		}
-		return nil
+		return p.item(name, it)
 	})
 	if err != nil {
 		return fmt.Errorf("pack layer %s: %w", d.ID(), err)
 	}
 	return p.close()
+}
+
+// item writes an item of a layer, and lists it.
+func (p *packer) item(name string, it layer.Item) (err error) {
+	p.seen = seen{}
+	switch {
+	case it.Whiteout:
+		err = p.marker(path.Join(path.Dir(name), whiteoutPrefix+it.Name))
+	case !it.Implied:
+		err = p.entry(name, it.Entry)
+	case p.opt.List != nil:
+		p.seen.xattrs, err = p.xattrs(name)
+	}
+	if err == nil && it.Opaque {
+		err = p.marker(path.Join(name, opaqueName))
+	}
+	if err != nil || p.opt.List == nil {
+		return err
+	}
+	l := layer.NewListed(name, it, p.seen.xattrs)
+	if it.Kind == snapshot.File {
+		l.CRC, l.HasCRC = p.seen.crc, true
+	}
+	if p.seen.same != "" {
+		l = layer.Listed{Path: name, Same: p.seen.same}
+	}
+	return p.opt.List(&l)
+}
+
+// seen is what was learned of an item when it was written.
+type seen struct {
+	xattrs map[string]string
+	same   string // the first name of a file that has several
+	crc    uint32
 }
 
 // WriteTree writes all of t as a tar, in the order of [Write], without an entry
@@ -81,6 +107,7 @@ type packer struct {
 	copy   []byte
 	// linked is the first name of each file that has several.
 	linked map[inode]string
+	seen   seen
 }
 
 type inode struct{ dev, ino uint64 }
@@ -142,6 +169,7 @@ func (p *packer) entry(name string, e snapshot.Entry) error {
 		if first, ok := p.linked[inode{e.Dev, e.Ino}]; ok {
 			hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeLink, first, 0
 			hdr.Devmajor, hdr.Devminor = 0, 0
+			p.seen.same = first
 			return p.writeHeader(name, hdr, nil)
 		}
 		p.linked[inode{e.Dev, e.Ino}] = name
@@ -151,6 +179,7 @@ func (p *packer) entry(name string, e snapshot.Entry) error {
 		if err != nil {
 			return err
 		}
+		p.seen.xattrs = xattrs
 		return p.writeHeader(name, hdr, xattrs)
 	}
 	f, xattrs, err := p.open(name)
@@ -158,6 +187,7 @@ func (p *packer) entry(name string, e snapshot.Entry) error {
 		return err
 	}
 	defer f.Close()
+	p.seen.xattrs = xattrs
 	if err := p.writeHeader(name, hdr, xattrs); err != nil {
 		return err
 	}
@@ -206,7 +236,14 @@ func (p *packer) header(name string, e snapshot.Entry) *tar.Header {
 func (p *packer) content(name string, f io.Reader, size int64) error {
 	// Only the Read and Write methods: others come with buffers of their own.
 	src := struct{ io.Reader }{io.LimitReader(contextReader{p.ctx, f}, size)}
-	n, err := io.CopyBuffer(struct{ io.Writer }{p.tar}, src, p.copy)
+	var dst io.Writer = p.tar
+	if p.opt.List != nil {
+		dst = writerFunc(func(b []byte) (int, error) {
+			p.seen.crc = layer.CRC(p.seen.crc, b)
+			return p.tar.Write(b)
+		})
+	}
+	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, src, p.copy)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -215,5 +252,9 @@ func (p *packer) content(name string, f io.Reader, size int64) error {
 	}
 	return nil
 }
+
+type writerFunc func([]byte) (int, error)
+
+func (w writerFunc) Write(b []byte) (int, error) { return w(b) }
 
 var errChanged = errors.New("the file became shorter while it was read")
