@@ -45,7 +45,7 @@ var layers = map[string][]string{
 	// The command line, which wires everything.
 	"cmd/lamina":                     {"*"},
 	"cmd/lamina/internal/build":      {"*"},
-	"cmd/lamina/internal/builds":     {"cache", "solver"},
+	"cmd/lamina/internal/builds":     {"cache", "cache/registry", "cmd/lamina/internal/human", "cmd/lamina/internal/progress", "solver"},
 	"cmd/lamina/internal/cli":        {"*"},
 	"cmd/lamina/internal/collect":    {"*"},
 	"cmd/lamina/internal/engine":     {"*"},

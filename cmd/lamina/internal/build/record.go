@@ -22,7 +22,7 @@ import (
 func (b *build) remember() {
 	recording, err := builds.In(b.engine.Store).Begin(builds.Build{
 		Started: b.started, Context: contextPath(b.context), Dockerfile: shown(b.opt.file),
-		Targets: b.opt.targets, Args: storedArgs(b.lowering.BuildArgs),
+		Targets: b.opt.targets, Names: b.names(), Args: storedArgs(b.lowering.BuildArgs),
 		NoCache: b.opt.noCache, NoCacheFilter: b.opt.noCacheFilter,
 	})
 	if err != nil {
@@ -77,6 +77,19 @@ func (b *build) rememberPlan(roots []solver.ID) {
 	caches := slices.Clone(b.travelling.asked)
 	b.recording.Describe(func(r *builds.Build) { r.Platforms, r.Caches = platforms, caches })
 	b.recording.Solving(b.plan.Graph, roots, gitsource.Redact)
+}
+
+// names are those that the images are to have.
+func (b *build) names() []string {
+	var all []string
+	for _, out := range b.outputs {
+		for _, n := range out.names {
+			if !slices.Contains(all, n.String()) {
+				all = append(all, n.String())
+			}
+		}
+	}
+	return all
 }
 
 // traced remembers what became of the nodes.

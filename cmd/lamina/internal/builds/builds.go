@@ -35,6 +35,8 @@ type Build struct {
 	Dockerfile string   `json:"dockerfile"`
 	Targets    []string `json:"targets,omitempty"`
 	Platforms  []string `json:"platforms,omitempty"`
+	// Names are those that the images are to have, with registry and tag.
+	Names []string `json:"names,omitempty"`
 	// Args are the build arguments that were given.
 	Args map[string]string `json:"args,omitempty"`
 	// NoCache says that all steps were to be executed, NoCacheFilter those of which

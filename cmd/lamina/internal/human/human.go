@@ -4,6 +4,7 @@ package human
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -93,4 +94,31 @@ func Ago(t, now time.Time) string {
 
 func count(d, unit time.Duration, name string) string {
 	return fmt.Sprintf("%d %s", d/unit, name)
+}
+
+// Took is how long something took, as short as it is of use: "0.3s", "12.3s",
+// "1m 02s", "2h 05m".
+func Took(d time.Duration) string {
+	switch s := d.Round(time.Second); {
+	case d < 100*time.Second:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	case s < time.Hour:
+		return fmt.Sprintf("%dm %02ds", s/time.Minute, s%time.Minute/time.Second)
+	}
+	m := d.Round(time.Minute)
+	return fmt.Sprintf("%dh %02dm", m/time.Hour, m%time.Hour/time.Minute)
+}
+
+// ParseDuration is time.ParseDuration, which also knows days: "36h", "7d".
+func ParseDuration(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("%q is not a duration such as 90s, 24h or 7d", s)
+	}
+	return d, nil
 }

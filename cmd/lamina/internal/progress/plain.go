@@ -37,7 +37,6 @@ const (
 type plain struct {
 	w         io.Writer
 	nameLimit int // 0: none
-	ticker    *time.Ticker
 	stop      chan struct{}
 	stopped   sync.WaitGroup
 
@@ -54,25 +53,30 @@ type plain struct {
 
 func newPlain(w io.Writer, opt Options) *plain {
 	p := &plain{
-		w:      w,
-		steps:  map[string]*plainStep{},
-		ticker: time.NewTicker(plainTick),
-		stop:   make(chan struct{}),
+		w:     w,
+		steps: map[string]*plainStep{},
+		stop:  make(chan struct{}),
 	}
 	if opt.Getenv("PROGRESS_NO_TRUNC") == "0" {
 		p.nameLimit = shortName
 	}
-	p.stopped.Go(func() {
-		for {
-			select {
-			case now := <-p.ticker.C:
-				p.tick(now)
-			case <-p.stop:
-				return
-			}
-		}
-	})
+	if !opt.Past {
+		p.stopped.Go(p.keepTicking)
+	}
 	return p
+}
+
+func (p *plain) keepTicking() {
+	ticker := time.NewTicker(plainTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case now := <-ticker.C:
+			p.tick(now)
+		case <-p.stop:
+			return
+		}
+	}
 }
 
 func (p *plain) Event(e Event) {
@@ -206,7 +210,6 @@ func (p *plain) Close() {
 	if closed {
 		return
 	}
-	p.ticker.Stop()
 	close(p.stop)
 	p.stopped.Wait()
 	for _, s := range p.order {

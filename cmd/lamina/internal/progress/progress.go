@@ -108,6 +108,9 @@ type Options struct {
 	Action string
 	// Log gets warnings about unusable settings; nil discards them.
 	Log *slog.Logger
+	// Past says that the events are of the past, and all there: nothing is shown only
+	// because time goes by. It is heeded by mode Plain.
+	Past bool
 }
 
 // New returns a display of the given mode that writes to w. The empty mode is
