@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -68,6 +69,16 @@ func (w *Worker) cloned(ctx context.Context, key cache.Key) (solver.Result, bool
 		return solver.Result{}, false
 	}
 	return c.Result, true
+}
+
+// Commit is the commit whose files a result with this identity has, if index
+// remembers that; otherwise it is empty.
+func Commit(ctx context.Context, index cache.Index, id digest.Digest) string {
+	var c clone
+	if data, err := index.Get(ctx, id); err != nil || json.Unmarshal(data, &c) != nil {
+		return ""
+	}
+	return c.Commit
 }
 
 // commitID identifies the files of a commit by all that decides what they are. A

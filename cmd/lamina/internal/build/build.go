@@ -91,6 +91,7 @@ func buildOnce(ctx context.Context, e *cli.Env, req *request) (err error) {
 	var images []made
 	if b.call == nil {
 		b.remember()
+		defer func() { err = errors.Join(err, b.explain(ctx)) }()
 		defer func() { b.remembered(ctx, images, err) }()
 	}
 

@@ -118,9 +118,12 @@ func (o *cacheOptions) register(f *pflag.FlagSet) {
 type displayOptions struct {
 	progress string
 	quiet    bool
+	explain  explainFlag
 }
 
 func (o *displayOptions) register(f *pflag.FlagSet) {
 	f.Var((*cli.ProgressFlag)(&o.progress), "progress", "Form of the progress display ("+progress.Modes()+")")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Print nothing but the image's ID")
+	f.Var(&o.explain, "explain", "Say afterwards why steps were executed (text, json); text if no value is given")
+	f.Lookup("explain").NoOptDefVal = explainText
 }

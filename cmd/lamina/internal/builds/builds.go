@@ -47,6 +47,10 @@ type Build struct {
 	// them.
 	Caches []Cache `json:"caches,omitempty"`
 
+	// Imported are steps as those caches know them, whichever came nearest to steps that
+	// were executed; From says of which cache they are, and Started when they were made.
+	Imported []Step `json:"imported,omitempty"`
+
 	// Images are what came of it: digests of manifests or indexes, with their names.
 	Images []Image `json:"images,omitempty"`
 	// Steps are the nodes of the build's graph, in its order: inputs come first.
@@ -145,6 +149,8 @@ type Input struct {
 	// Step is the position of the step that makes it.
 	Step int           `json:"step"`
 	ID   digest.Digest `json:"id,omitempty"` // unless it is live or was not known
+	// Name is that of the step that makes it, if it is not a step of the build.
+	Name string `json:"name,omitempty"`
 	// Read is what is read of it, if not everything; its Parts list the files.
 	Read solver.Identity `json:"read,omitzero"`
 }
