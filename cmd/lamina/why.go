@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"lamina/cache"
 	"lamina/cmd/lamina/internal/builds"
 	"lamina/cmd/lamina/internal/cli"
 	"lamina/cmd/lamina/internal/explain"
@@ -25,10 +22,9 @@ func newWhy(e *cli.Env) *cobra.Command {
 		Short: "Say why steps of a build were executed and not taken from the cache",
 		Long: `Say why steps of a build were executed and not taken from the cache.
 
-BUILD is the ID of a build, or its beginning; the last one if there is none. STEP
-is the number of a step, its stage and number ("build 3/7"), its line
-("Dockerfile:12") or the beginning of its text; of one step all is said that is
-known, with the steps between it and the cause.`,
+BUILD and STEP are as for 'lamina builds logs': the latest build if none is named, and
+a step's number, line (":12"), stage and number ("build 3/7") or a part of its text.
+Of one step all is said that is known, with the steps between it and the cause.`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if format != "" && format != "json" {
@@ -47,7 +43,7 @@ func runWhy(ctx context.Context, e *cli.Env, args []string, asJSON bool) error {
 		return err
 	}
 	defer store.Close()
-	b, name, err := whichBuild(store, args)
+	b, name, err := whichBuild(builds.In(store), args)
 	if err != nil {
 		return err
 	}
@@ -69,61 +65,47 @@ func runWhy(ctx context.Context, e *cli.Env, args []string, asJSON bool) error {
 	return report.WriteText(e.Stdout)
 }
 
-// whichBuild is the build that args name, and the step, if they name one. What is not
-// the ID of a build is a step of the last.
-func whichBuild(store *cache.Store, args []string) (*builds.Build, string, error) {
-	all := builds.In(store)
-	ids, err := all.IDs()
+// whichBuild is the build that args name, and the step, if they name one. What alone
+// may be either is a step of the latest build, unless it is the ID of a build.
+func whichBuild(store *builds.Store, args []string) (*builds.Build, string, error) {
+	if len(args) == 2 {
+		b, err := findBuild(store, args)
+		return b, args[1], err
+	}
+	latest, err := findBuild(store, nil)
+	if err != nil || len(args) == 0 {
+		return latest, "", err
+	}
+	const minID = 4 // digits
+	ref := args[0]
+	id, err := store.Find(ref)
+	isID := err == nil && len(ref) >= minID && strings.HasPrefix(id, ref) || ref == "latest" || strings.HasPrefix(ref, "^")
+	if _, serr := latest.FindStep(ref); err != nil && !isID || serr == nil && !isID {
+		return latest, ref, nil
+	}
 	if err != nil {
 		return nil, "", err
 	}
-	if len(ids) == 0 {
-		return nil, "", errors.New("no build is remembered here")
-	}
-	id, step := ids[0], ""
-	if len(args) > 0 {
-		var found []string
-		for _, other := range ids {
-			if strings.HasPrefix(other, args[0]) {
-				found = append(found, other)
-			}
-		}
-		switch {
-		case len(found) == 1:
-			id, args = found[0], args[1:]
-		case len(args) == 2 && len(found) == 0:
-			return nil, "", cli.WithHint(fmt.Errorf("build %q: %w", args[0], fs.ErrNotExist), "'lamina builds ls' lists them")
-		case len(args) == 2:
-			return nil, "", fmt.Errorf("%q is the beginning of %d builds", args[0], len(found))
-		}
-	}
-	if len(args) > 0 {
-		step = args[0]
-	}
-	b, err := all.Get(id)
-	return b, step, err
+	b, err := store.Get(id)
+	return b, "", err
 }
 
 // whyStep says why one step was executed, or that it was not.
 func whyStep(e *cli.Env, b *builds.Build, report *explain.Report, name string, asJSON bool) error {
-	step, err := explain.Find(b, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return cli.WithHint(fmt.Errorf("build %s has no step %q", b.ID, name), "'lamina builds show %s' lists them", b.ID)
-	}
+	at, err := b.FindStep(name)
 	if err != nil {
 		return err
 	}
+	step := explain.StepOf(b, at)
 	x, ran := report.Lookup(step)
 	switch {
-	case !ran && asJSON:
-		return writeJSON(e, report.Only(step.ID))
-	case !ran:
-		_, err := fmt.Fprintf(e.Stdout, "%s was not executed: %s.\n", step, explain.Fate(b, step))
-		return err
 	case asJSON:
-		return writeJSON(e, report.Only(step.ID))
+		return writeJSON(e, report.Only(step))
+	case ran:
+		return report.WriteStep(e.Stdout, x)
 	}
-	return report.WriteStep(e.Stdout, x)
+	_, err = fmt.Fprintf(e.Stdout, "%s was not executed: %s.\n", step, explain.Fate(b, step))
+	return err
 }
 
 func writeJSON(e *cli.Env, v any) error {

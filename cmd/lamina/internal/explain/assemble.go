@@ -53,7 +53,7 @@ func (e *explainer) order() []int {
 	for i := range sorted {
 		sorted[i] = i
 	}
-	slices.SortStableFunc(sorted, func(a, b int) int { return cmp.Compare(e.causes[a].Step.ID, e.causes[b].Step.ID) })
+	slices.SortStableFunc(sorted, func(a, b int) int { return cmp.Compare(e.causes[a].Step.Number, e.causes[b].Step.Number) })
 	at := make([]int, len(sorted))
 	for place, i := range sorted {
 		at[i] = place
@@ -66,7 +66,7 @@ func (e *explainer) order() []int {
 func (e *explainer) visible(i int, via []Link) []Link {
 	var all []Link
 	for _, l := range via {
-		if l.Step != i && !slices.ContainsFunc(all, func(o Link) bool { return o.Step == l.Step }) {
+		if l.Step != i+1 && !slices.ContainsFunc(all, func(o Link) bool { return o.Step == l.Step }) {
 			all = append(all, l)
 		}
 	}

@@ -78,5 +78,5 @@ func describe(b *builds.Build, i int) Step {
 		}
 	}
 	label, text := label(s.Name)
-	return Step{ID: i, Label: strings.Join(strings.Fields(label), " "), Text: text, Line: s.Pos.First}
+	return Step{Number: i + 1, Label: strings.Join(strings.Fields(label), " "), Text: text, Line: s.Pos.First}
 }

@@ -162,7 +162,7 @@ func (e *explainer) input(r *reason, i, at, j int, c candidate, seen map[int]boo
 // follow takes over the causes of a step that was executed and that another stands
 // on.
 func (e *explainer) follow(r *reason, in, was builds.Input) {
-	link := Link{Step: e.step(in.Step).ID}
+	link := Link{Step: e.step(in.Step).Number}
 	if in.Read.Digest != "" && was.Read.Digest != "" {
 		if c, err := e.tables(was.Read.Parts, in.Read.Parts); err == nil {
 			link.Files, link.More = c.first, c.count-len(c.first)
@@ -267,7 +267,7 @@ func (e *explainer) blame(r *reason, at int, cause Cause) {
 	cause.Near = r.near
 	if cause.Kind == Files {
 		for i, c := range e.causes {
-			if c.Kind == Files && (c.Step.ID == cause.Step.ID || c.covers(cause.Files, cause.More)) {
+			if c.Kind == Files && (c.Step.Number == cause.Step.Number || c.covers(cause.Files, cause.More)) {
 				r.add(i)
 				return
 			}

@@ -22,8 +22,8 @@ type Report struct {
 
 // Step is a step of the build, as people know it.
 type Step struct {
-	// ID tells it from others: the position in the build's steps, from 0.
-	ID int `json:"id"`
+	// Number is that of "lamina builds show".
+	Number int `json:"number"`
 	// Label is its stage and number, "build 3/7".
 	Label string `json:"label,omitempty"`
 	// Text is its instruction, with variables expanded.
@@ -123,7 +123,7 @@ type Explained struct {
 
 // Link leads from a step to one that it stands on.
 type Link struct {
-	// Step is the ID of the other.
+	// Step is the number of the other.
 	Step int `json:"step"`
 	// Files are the files of it that the step reads and that differ, More how many
 	// besides.

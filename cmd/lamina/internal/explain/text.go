@@ -50,7 +50,7 @@ func (c *Cause) writeText(b *strings.Builder) {
 }
 
 // names tells whether the sentence of c says that s was executed.
-func (c *Cause) names(s Step) bool { return c.Kind != NoCache && c.Step.ID == s.ID }
+func (c *Cause) names(s Step) bool { return c.Kind != NoCache && c.Step.Number == s.Number }
 
 func steps(n int) string {
 	if n == 1 {
@@ -88,10 +88,10 @@ func (r *Report) WriteStep(w io.Writer, x Explained) error {
 
 // writeChain writes the causes of a step: its own, then what it has from others.
 func (r *Report) writeChain(b *strings.Builder, x Explained, indent string, seen map[int]bool) {
-	if seen[x.ID] {
+	if seen[x.Number] {
 		return
 	}
-	seen[x.ID] = true
+	seen[x.Number] = true
 	told := map[int]bool{}
 	for _, l := range x.Via {
 		if parent, ok := r.step(l.Step); ok {
@@ -110,7 +110,7 @@ func (r *Report) writeChain(b *strings.Builder, x Explained, indent string, seen
 		if !ok {
 			continue
 		}
-		fmt.Fprintf(b, "%sparent step %s ran: %s\n", indent, parent.number(), parent.Step)
+		fmt.Fprintf(b, "%sparent step %d ran: %s\n", indent, parent.Number, parent.Step)
 		for _, f := range l.Files {
 			fmt.Fprintf(b, "%s  which made: %s\n", indent, f)
 		}
@@ -165,15 +165,6 @@ func lineDiff(before, after string) []string {
 	return all
 }
 
-// number is what people call a step: its number, with the stage if it has a name.
-func (s Step) number() string {
-	if s.Label == "" {
-		return fmt.Sprint(s.ID)
-	}
-	place := slot("[" + s.Label + "] ")
-	return place
-}
-
 // String says what a step was compared with.
 func (n *Near) String() string {
 	if n.Cache != "" {
@@ -182,10 +173,10 @@ func (n *Near) String() string {
 	return fmt.Sprintf("%s of build %s", n.Step, n.Build)
 }
 
-// step is the executed step with this ID.
-func (r *Report) step(id int) (Explained, bool) {
+// step is the executed step with this number.
+func (r *Report) step(number int) (Explained, bool) {
 	for _, x := range r.Steps {
-		if x.ID == id {
+		if x.Number == number {
 			return x, true
 		}
 	}
