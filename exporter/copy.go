@@ -43,18 +43,25 @@ type Originator interface {
 // not sent. Interrupted at any moment it leaves dst without the root, and a
 // second call goes on where the first stopped.
 func Copy(ctx context.Context, dst, src cache.Blobs, root ocispec.Descriptor, opt CopyOptions) error {
-	c := copier{dst: dst, src: src, progress: opt.Progress, seen: map[digest.Digest]bool{}}
+	return newCopier(dst, src, opt).copy(ctx, root)
+}
+
+func newCopier(dst, src cache.Blobs, opt CopyOptions) *copier {
+	c := &copier{dst: dst, src: src, progress: opt.Progress, jobs: opt.Jobs, seen: map[digest.Digest]bool{}}
 	c.mounter, _ = dst.(Mounter)
 	c.origins, _ = src.(Originator)
+	if c.jobs <= 0 {
+		c.jobs = defaultJobs
+	}
+	return c
+}
+
+func (c *copier) copy(ctx context.Context, root ocispec.Descriptor) error {
 	if err := c.collect(ctx, root); err != nil {
 		return err
 	}
-	jobs := opt.Jobs
-	if jobs <= 0 {
-		jobs = defaultJobs
-	}
 	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(jobs)
+	group.SetLimit(c.jobs)
 	for _, d := range c.leaves {
 		group.Go(func() error { return c.leaf(gctx, d) })
 	}
@@ -62,7 +69,11 @@ func Copy(ctx context.Context, dst, src cache.Blobs, root ocispec.Descriptor, op
 		return err
 	}
 	for _, doc := range c.documents {
-		if err := c.document(ctx, doc); err != nil {
+		put := c.document
+		if doc.desc.Digest == root.Digest && c.name != nil {
+			put = c.name
+		}
+		if err := put(ctx, doc); err != nil {
 			return err
 		}
 	}
@@ -80,6 +91,8 @@ type copier struct {
 	mounter   Mounter    // nil if dst is none
 	origins   Originator // nil if src is none
 	progress  cache.Progress
+	jobs      int
+	name      func(context.Context, blob) error // stores the root; nil if it has no name
 	seen      map[digest.Digest]bool
 	leaves    []ocispec.Descriptor // configs and layers
 	documents []blob               // manifests and indexes, children first

@@ -35,10 +35,30 @@ func To(dst cache.Repository, names ...string) Exporter {
 	return Exporter{Dst: dst, Names: names}
 }
 
+// Namer is a repository that takes a manifest or an index together with a name for
+// it, which saves a request.
+type Namer interface {
+	// PutNamed stores data, which d describes, and makes name stand for it.
+	PutNamed(ctx context.Context, name string, d ocispec.Descriptor, data []byte) error
+}
+
 // Export copies the graph of root from src and then sets the names. After an
 // error no name has been set that would stand for an incomplete image.
 func (e Exporter) Export(ctx context.Context, src cache.Blobs, root ocispec.Descriptor) error {
-	if err := Copy(ctx, e.Dst, src, root, e.Copy); err != nil {
+	c := newCopier(e.Dst, src, e.Copy)
+	if namer, ok := e.Dst.(Namer); ok && len(e.Names) > 0 {
+		c.name = func(ctx context.Context, b blob) error {
+			for _, name := range e.Names {
+				if err := namer.PutNamed(ctx, name, b.desc, b.data); err != nil {
+					return err
+				}
+			}
+			c.report(b.desc)
+			return nil
+		}
+		return c.copy(ctx, root)
+	}
+	if err := c.copy(ctx, root); err != nil {
 		return err
 	}
 	for _, name := range e.Names {

@@ -142,6 +142,22 @@ func (r *Repository) Tag(ctx context.Context, name string, root ocispec.Descript
 	return r.putManifest(ctx, o, ref, root, data)
 }
 
+// PutNamed stores a manifest under a tag, in one request.
+func (r *Repository) PutNamed(ctx context.Context, name string, d ocispec.Descriptor, data []byte) error {
+	if err := r.check(d); err != nil {
+		return err
+	}
+	r.wantWrites()
+	o, ref, err := r.opNamed(name)
+	if err != nil {
+		return err
+	}
+	if data, err = readManifest(bytes.NewReader(data), d); err != nil {
+		return fmt.Errorf("%s: %w", o.subject, err)
+	}
+	return r.putManifest(ctx, o, ref, d, data)
+}
+
 // Mount makes a blob of another repository of the same registry, in full
 // ("docker.io/library/debian"), one of this repository too, without a transfer.
 // It tells whether the registry did; if not, the blob has to be Put.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lamina/cache"
@@ -22,13 +23,55 @@ const maxPlatforms = 16
 // Read reads the cache that name stands for in repo: a cache manifest, or an image
 // or an index of images that carries one. Nothing of the layers is read. A name
 // that is not there is fs.ErrNotExist; other things that are not a cache are
-// ErrNoCache, ErrForeign and ErrDamaged.
+// ErrNoCache, ErrForeign and ErrDamaged. Of a cache with two tags it is what either has.
 func Read(ctx context.Context, repo cache.Repository, name string) (*Cache, error) {
-	root, err := repo.Resolve(ctx, name)
+	c, err := readTag(ctx, repo, name, nil)
+	if digest.Digest(name).Validate() == nil || errors.Is(err, ErrNoCache) || err == nil && c.Image {
+		return c, err
+	}
+	other, otherErr := readTag(ctx, repo, mate(name), c)
+	switch {
+	case otherErr != nil || other.Image:
+		if c != nil {
+			c.tags = []*Cache{c, newCache()}
+		}
+		return c, err
+	case err != nil:
+		other.tags = []*Cache{newCache(), other}
+		return other, nil
+	case other == c:
+		c.tags = []*Cache{c, c}
+		return c, nil
+	}
+	all := newCache()
+	all.Root = c.Root
+	all.tags = []*Cache{c, other}
+	all.join(c)
+	all.join(other)
+	return all, nil
+}
+
+// readTag reads what a tag stands for, which may be known.
+func readTag(ctx context.Context, repo cache.Repository, tag string, known *Cache) (*Cache, error) {
+	root, err := repo.Resolve(ctx, tag)
 	if err != nil {
 		return nil, err
 	}
+	if known != nil && known.Root.Digest == root.Digest {
+		return known, nil
+	}
 	return readRoot(ctx, repo, root)
+}
+
+// mate is the tag that a cache has beside the tag name, so that a single writer that
+// is held up cannot make others lose anything.
+func mate(name string) string {
+	const suffix, longest = ".mate", 128 // distribution-spec, "Pulling manifests"
+	if len(name)+len(suffix) <= longest {
+		return name + suffix
+	}
+	hash := digest.FromString(name).Encoded()[:16]
+	return name[:longest-len(suffix)-len(hash)] + hash + suffix
 }
 
 func readRoot(ctx context.Context, blobs cache.Blobs, root ocispec.Descriptor) (*Cache, error) {
@@ -136,6 +179,9 @@ func (c *Cache) join(o *Cache) {
 		}
 	}
 	for name, m := range o.mounts {
+		if old := c.mounts[name]; old.Version != nil && old.Packed.After(m.Packed) {
+			continue
+		}
 		c.mounts[name] = m
 	}
 	c.Dropped += o.Dropped

@@ -84,6 +84,8 @@ type Cache struct {
 	byKey map[cache.Key]*step // by all keys, the latest of each
 	// held are the layers that the manifest refers to, and so are where it is.
 	held map[digest.Digest]ocispec.Descriptor
+	// tags are what the two tags stood for that it was read from, if there were two.
+	tags []*Cache
 	// slots are where the small blobs lie that records refer to.
 	slots map[digest.Digest]Slot
 	// mounts are the cache mounts, by name.

@@ -21,35 +21,45 @@ import (
 	"lamina/cache"
 	"lamina/cache/mounts"
 	"lamina/exporter"
+	"lamina/snapshot"
 )
 
-// A tag is all that a registry offers to share: whoever writes it last wins, and
-// no write can be made to depend on what is there. Writers therefore
+// A tag is all that a registry offers to share: whoever writes it last wins, and no
+// write can be made to depend on what is there. So a cache has two tags, which stand
+// for the same unless somebody is just writing (see [mate]). Writers
 //
-//	1. read the tag, and add their steps to what it has
-//	2. send everything, so that only the tag is left to be set
-//	3. ask whether the tag is still what they read, or else begin again
-//	4. set it
+//	1. read both tags, and add their steps to what these have
+//	2. send everything, so that only the tags are left to be set
+//	3. ask whether the first tag is still what they read, or else begin again
+//	4. set one, and then the other
 //	5. wait for longer than anybody needs from 3 to 4
-//	6. ask whether it still is what they set, or else see whether it has their steps
+//	6. ask whether both still are what they set, or else see whether both have their steps
 //
 // Whoever began before 4 and did not see our steps has overwritten them by 6, where
-// we notice; whoever began later has them. What is set carries a random number, so
-// that nobody mistakes the write of another for their own. Reported is only what was
-// found at 6. The one assumption is the wait, which adapts to how slow the registry
-// is; a writer that is stopped between 3 and 4 for longer can lose steps of others,
-// which are then executed again, and stored.
+// we notice; whoever began later has them. Reported is only what was found at 6. What
+// is set carries a random number, so that nobody mistakes the write of another for
+// their own.
+//
+// That leaves writers that are held up for longer than the wait after 3. Who notices
+// asks again before setting anything. Who does not, because the request itself was
+// under way for so long, overwrites one tag with what is old, and before they write
+// anything else they see the other tag, and merge it back. So what was reported is lost only
+// if two writers are held up like that at the same time, one before each tag. With
+// n tags it would be n writers; no number of tags is enough for any number of writers,
+// and a registry has nothing else to offer.
 
-var errImage = errors.New("there is an image under this name, which is not overwritten: give the cache a tag of its own, such as cache")
+// attempts is how often a tag is written that others overwrite.
+const attempts = 12
 
 // Settling of Options.Settle that is zero.
 const (
 	settle = 500 * time.Millisecond
 	// slack is how much slower than we another writer may be.
 	slack = 4
-	// attempts is how often a tag is written that others overwrite.
-	attempts = 12
 )
+
+// errImage is of a tag that the cache cannot have.
+var errImage = errors.New("there is an image under this name, which is not overwritten: give the cache a tag of its own, such as cache")
 
 // Options are the options of [Write].
 type Options struct {
@@ -84,9 +94,12 @@ func Write(ctx context.Context, dst cache.Repository, name string, src cache.Blo
 	if opt.Settle == 0 {
 		opt.Settle = settle
 	}
-	w := &writer{dst: dst, name: name, src: src, own: own, opt: opt, known: opt.Known}
+	w := &writer{dst: dst, name: name, src: src, own: own, opt: opt, lost: map[digest.Digest]bool{}, sent: map[digest.Digest]bool{}}
+	if opt.Known != nil {
+		w.known = opt.Known.tags
+	}
 	for try := range attempts {
-		report, done, err := w.try(ctx)
+		report, done, err := w.try(ctx, try == 0)
 		if err != nil || done {
 			return report, err
 		}
@@ -104,92 +117,142 @@ type writer struct {
 	src   cache.Blobs
 	own   *Cache
 	opt   Options
-	known *Cache // read from the tag before
+	known []*Cache               // what was read of the tags last
+	lost  map[digest.Digest]bool // layers that the manifests say are there, and are not
+	sent  map[digest.Digest]bool // by an earlier try
+	// repair says that the tags stood for different things for longer than it takes
+	// anybody to write them.
+	repair bool
 }
 
 // try goes once through the steps above. It is not done if others came between.
-func (w *writer) try(ctx context.Context) (r Report, done bool, err error) {
-	there, err := w.read(ctx)
-	if err != nil {
-		return r, false, err
+func (w *writer) try(ctx context.Context, first bool) (r Report, done bool, err error) {
+	there := w.known
+	// What was read a while ago is good enough to begin with: 3 will tell.
+	if !first || w.opt.Alone || len(there) == 0 || have(there, w.own) {
+		if there, err = w.look(ctx); err != nil {
+			return r, false, err
+		}
+		if have(there, w.own) && !w.repair {
+			return Report{Root: there[0].Root, Steps: there[0].Steps(), Mounts: there[0].Mounts()}, true, nil
+		}
 	}
-	if there.Root.Digest != "" && there.has(w.own) {
-		return Report{Root: there.Root, Steps: there.Steps(), Mounts: there.Mounts()}, true, nil
-	}
-	all := merge(there, w.own, time.Now())
-	root, err := w.send(ctx, all, there)
-	if err != nil && len(there.held)+len(w.own.slots)+len(w.own.mounts) > 0 && ctx.Err() == nil {
-		// Perhaps it lost a layer that the manifest says is there, or another place the
-		// bundle that it had.
-		w.replacing(err)
-		w.own.slots = map[digest.Digest]Slot{}
-		w.own.forgetBorrowed()
-		all = merge(newCache(), w.own, time.Now())
-		root, err = w.send(ctx, all, newCache())
-	}
-	if err != nil {
-		return r, false, err
-	}
-	r = Report{Root: root, Written: true, Steps: all.Steps(), Old: there.Root, Mounts: all.Mounts()}
-	if w.opt.Alone {
-		return r, true, w.dst.Tag(ctx, w.name, root)
-	}
+	old := w.union(there)
+	all := merge(old, w.own, time.Now())
+	r = Report{Written: true, Steps: all.Steps(), Old: there[0].Root, Mounts: all.Mounts()}
+	var manifest []byte
+	r.Root, manifest, err = w.send(ctx, all, old)
+	var begun, set bool
 	begin := time.Now()
-	if now, err := w.resolve(ctx); err != nil || now.Digest != there.Root.Digest {
-		return r, false, err
+	if err == nil {
+		set, begun, err = w.set(ctx, there, r.Root, manifest)
 	}
-	if err := w.dst.Tag(ctx, w.name, root); err != nil {
-		return r, false, err
+	if err != nil && ctx.Err() == nil && !begun && len(old.held)+len(w.own.slots)+len(w.own.mounts) > 0 {
+		return r, false, w.doubt(ctx, old, err)
 	}
-	stands, err := w.stands(ctx, root, max(w.opt.Settle, slack*time.Since(begin)))
+	if err != nil || !set || w.opt.Alone {
+		return r, set && err == nil, err
+	}
+	stands, err := w.stands(ctx, r.Root, max(w.opt.Settle, slack*time.Since(begin)))
 	return r, stands, err
+}
+
+// set sets the tags, unless they are not what they were. It tells whether it did, and
+// whether it had begun to.
+func (w *writer) set(ctx context.Context, there []*Cache, root ocispec.Descriptor, manifest []byte) (done, begun bool, err error) {
+	var checked time.Time
+	for i, tag := range w.tags() {
+		for !w.opt.Alone && time.Since(checked) > w.opt.Settle {
+			now, err := w.resolve(ctx, tag)
+			if err != nil || now.Digest != there[i].Root.Digest {
+				return false, begun, err
+			}
+			checked = time.Now()
+		}
+		if err := w.put(ctx, tag, root, manifest); err != nil {
+			return false, begun, err
+		}
+		begun = true
+	}
+	return true, begun, nil
+}
+
+// put makes a tag stand for a manifest, which may have to be sent yet.
+func (w *writer) put(ctx context.Context, tag string, root ocispec.Descriptor, manifest []byte) error {
+	if n, ok := w.dst.(exporter.Namer); ok {
+		return n.PutNamed(ctx, tag, root, manifest)
+	}
+	return w.dst.Tag(ctx, tag, root)
 }
 
 // stands waits and tells whether what was written was not lost. Who merged it into
 // something newer may themselves have been overwritten, so that has to stand, too.
 func (w *writer) stands(ctx context.Context, root ocispec.Descriptor, wait time.Duration) (bool, error) {
+	different := 0
 	for range attempts {
 		if err := sleep(ctx, wait); err != nil {
 			return false, err
 		}
-		now, err := w.resolve(ctx)
-		if err != nil {
+		there, err := w.look(ctx)
+		if err != nil || !have(there, w.own) {
 			return false, err
 		}
-		if now.Digest == root.Digest {
+		switch {
+		case there[0].Root.Digest != there[1].Root.Digest:
+			// Somebody is between the two tags, or was held up there for long.
+			if different++; different > 2 {
+				w.repair = true
+				return false, nil
+			}
+		case there[0].Root.Digest == root.Digest:
 			return true, nil
 		}
-		there, err := w.read(ctx)
-		if err != nil || there.Root.Digest == "" || !there.has(w.own) {
-			return false, err
-		}
-		root = there.Root
+		root = there[0].Root
 	}
 	return true, nil // it was seen each time: there are just many writers
 }
 
-// resolve returns what the name stands for; nothing is no error.
-func (w *writer) resolve(ctx context.Context) (ocispec.Descriptor, error) {
-	d, err := w.dst.Resolve(ctx, w.name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return ocispec.Descriptor{}, nil
+// tags are the names that are written, in this order.
+func (w *writer) tags() []string {
+	if w.opt.Alone {
+		return []string{w.name}
 	}
-	return d, err
+	return []string{w.name, mate(w.name)}
 }
 
-// read reads what is there. What is no cache of ours is replaced, unless it is an
-// image.
-func (w *writer) read(ctx context.Context) (*Cache, error) {
-	root, err := w.resolve(ctx)
-	if err != nil || root.Digest == "" {
-		return newCache(), err
+// look reads what the tags stand for. What is no cache of ours is replaced, unless it
+// is an image.
+func (w *writer) look(ctx context.Context) ([]*Cache, error) {
+	var all []*Cache
+	for _, tag := range w.tags() {
+		root, err := w.resolve(ctx, tag)
+		if err != nil {
+			return nil, err
+		}
+		there, err := w.read(ctx, tag, root, append(all, w.known...))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, there)
 	}
-	there := w.known
-	if there == nil || there.Root.Digest != root.Digest {
+	w.known = all
+	return all, nil
+}
+
+// read reads what a tag stands for, unless that is known.
+func (w *writer) read(ctx context.Context, tag string, root ocispec.Descriptor, known []*Cache) (*Cache, error) {
+	if root.Digest == "" {
+		return newCache(), nil
+	}
+	there, err := recall(known, root.Digest), error(nil)
+	if there == nil {
 		there, err = readRoot(ctx, w.dst, root)
 	}
 	switch {
 	case errors.Is(err, ErrNoCache), err == nil && there.Image:
+		if tag != w.name {
+			return nil, fmt.Errorf("%s: %w", tag, errImage)
+		}
 		return nil, errImage
 	case errors.Is(err, ErrForeign), errors.Is(err, ErrDamaged), errors.Is(err, fs.ErrNotExist):
 		w.replacing(err)
@@ -198,8 +261,87 @@ func (w *writer) read(ctx context.Context) (*Cache, error) {
 	case err != nil:
 		return nil, err
 	}
-	w.known = there
 	return there, nil
+}
+
+func recall(known []*Cache, root digest.Digest) *Cache {
+	for _, c := range known {
+		if c.Root.Digest == root {
+			return c
+		}
+	}
+	return nil
+}
+
+// have tells whether each of these caches has all of own.
+func have(all []*Cache, own *Cache) bool {
+	return !slices.ContainsFunc(all, func(c *Cache) bool { return !c.has(own) })
+}
+
+// union is what any of these caches has, without what is known to be lost.
+func (w *writer) union(all []*Cache) *Cache {
+	u := newCache()
+	for _, c := range all {
+		u.join(c)
+	}
+	if len(w.lost) == 0 {
+		return u
+	}
+	kept := newCache()
+	kept.slots = u.slots
+	for _, s := range u.sorted() {
+		if !slices.ContainsFunc(s.record.Result.Layers, func(l snapshot.Layer) bool { return w.lost[l.Blob.Digest] }) {
+			kept.add(s)
+		}
+	}
+	for d, blob := range u.held {
+		if !w.lost[d] {
+			kept.held[d] = blob
+		}
+	}
+	for name, m := range u.mounts {
+		if !slices.ContainsFunc(m.Blobs(), func(d ocispec.Descriptor) bool { return w.lost[d.Digest] }) {
+			kept.mounts[name] = m
+		}
+	}
+	for d, slot := range u.slots {
+		if w.lost[slot.Bundle.Digest] {
+			delete(kept.slots, d)
+		}
+	}
+	return kept
+}
+
+// doubt finds out whether a write failed because of something that was only said to be
+// there. If not, it returns why it failed.
+func (w *writer) doubt(ctx context.Context, old *Cache, failed error) error {
+	before := len(w.own.mounts)
+	w.own.forgetBorrowed()
+	found := len(w.own.slots) > 0 || len(w.own.mounts) < before
+	w.own.slots = map[digest.Digest]Slot{} // what is here is put into a bundle again
+	for _, d := range slices.Concat(old.layers(), old.bundles(), old.mountLayers()) {
+		ok, err := w.dst.Has(ctx, d)
+		if err != nil {
+			return errors.Join(failed, err)
+		}
+		if !ok {
+			w.lost[d.Digest], found = true, true
+		}
+	}
+	if !found {
+		return failed
+	}
+	w.replacing(failed)
+	return nil
+}
+
+// resolve returns what a tag stands for; nothing is no error.
+func (w *writer) resolve(ctx context.Context, tag string) (ocispec.Descriptor, error) {
+	d, err := w.dst.Resolve(ctx, tag)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ocispec.Descriptor{}, nil
+	}
+	return d, err
 }
 
 func (w *writer) replacing(err error) {
@@ -208,32 +350,41 @@ func (w *writer) replacing(err error) {
 	}
 }
 
-// send sends layers, records and manifest, but does not name them. What there is
-// says which layers need not be asked for.
-func (w *writer) send(ctx context.Context, all, there *Cache) (ocispec.Descriptor, error) {
+// send sends layers and records, and the manifest too if that cannot be sent together with a
+// tag. What there is says which layers need not be asked for.
+func (w *writer) send(ctx context.Context, all, there *Cache) (root ocispec.Descriptor, manifest []byte, err error) {
 	docs := documents{Blobs: w.src, data: map[digest.Digest][]byte{}, own: w.own}
-	root, err := docs.add(ctx, all, w.opt.DockerTypes)
-	if err != nil {
-		return root, err
+	if root, err = docs.add(ctx, all, w.opt.DockerTypes); err != nil {
+		return root, nil, err
 	}
-	held := maps.Clone(there.held)
+	dst := present{w.dst, map[digest.Digest]bool{}, docs.data}
+	for d := range there.held {
+		dst.held[d] = true
+	}
 	for _, d := range there.bundles() {
-		held[d.Digest] = d
+		dst.held[d.Digest] = true
 	}
-	dst := present{w.dst, held, docs.data}
-	return root, exporter.Copy(ctx, dst, docs, root, exporter.CopyOptions{Progress: w.opt.Progress})
+	maps.Copy(dst.held, w.sent)
+	_, dst.held[root.Digest] = w.dst.(exporter.Namer)
+	if err := exporter.Copy(ctx, dst, docs, root, exporter.CopyOptions{Progress: w.opt.Progress}); err != nil {
+		return root, nil, err
+	}
+	for _, d := range append(all.layers(), all.bundles()...) {
+		w.sent[d.Digest] = true
+	}
+	return root, docs.data[root.Digest], nil
 }
 
 // present is a repository that is known to have some layers, since a manifest
 // there refers to them, and not to have what was only just made up.
 type present struct {
 	cache.Repository
-	held  map[digest.Digest]ocispec.Descriptor
+	held  map[digest.Digest]bool
 	fresh map[digest.Digest][]byte
 }
 
 func (p present) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
-	if there, ok := p.held[d.Digest]; ok && there.Size == d.Size {
+	if p.held[d.Digest] {
 		return true, nil
 	}
 	if _, ok := p.fresh[d.Digest]; ok {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,15 +27,54 @@ type slow struct {
 	mu   sync.Mutex
 	rand *rand.Rand
 	most time.Duration
-	// writes are those of tags.
-	writes int
 }
 
-func (s *slow) travel() {
+// late is a repository as one writer sees it, whose writes of tags are under way for
+// long now and then.
+type late struct {
+	*slow
+	*delays
+	held bool // this writer was held up
+}
+
+// delays are of one writer at a time.
+type delays struct {
+	mu    sync.Mutex
+	taken bool
+	count int
+}
+
+const delay = 20 * time.Second
+
+func (l *late) Tag(ctx context.Context, name string, root ocispec.Descriptor) error {
+	l.delays.mu.Lock()
+	mine := !l.taken && l.random(4) == 0
+	if mine {
+		l.taken, l.held = true, true
+		l.count++
+	}
+	l.delays.mu.Unlock()
+	if mine {
+		time.Sleep(delay)
+	}
+	return l.slow.Tag(ctx, name, root)
+}
+
+// done says that the writer has nothing under way any more.
+func (l *late) done() {
+	l.delays.mu.Lock()
+	defer l.delays.mu.Unlock()
+	if l.held {
+		l.held, l.taken = false, false
+	}
+}
+
+func (s *slow) travel() { time.Sleep(s.random(s.most)) } // in virtual time
+
+func (s *slow) random(most time.Duration) time.Duration {
 	s.mu.Lock()
-	d := time.Duration(s.rand.Int64N(int64(s.most)))
-	s.mu.Unlock()
-	time.Sleep(d) // in virtual time
+	defer s.mu.Unlock()
+	return time.Duration(s.rand.Int64N(int64(most)))
 }
 
 func (s *slow) Resolve(ctx context.Context, name string) (ocispec.Descriptor, error) {
@@ -50,9 +91,6 @@ func (s *slow) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, e
 func (s *slow) Tag(ctx context.Context, name string, root ocispec.Descriptor) error {
 	s.travel()
 	defer s.travel()
-	s.mu.Lock()
-	s.writes++
-	s.mu.Unlock()
 	return s.Memory.Tag(ctx, name, root)
 }
 
@@ -97,6 +135,67 @@ func TestManyWritersLoseNothing(t *testing.T) {
 	}
 }
 
+// What was reported stored is found by every reader from then on, even if every now and
+// then a writer is held up for minutes on its way to set a tag.
+func TestLateWritersLoseNothing(t *testing.T) {
+	const writers, builds = 6, 8
+	f := newFixture(t)
+	var steps []*solver.Record
+	var caches []*Cache
+	for i := range writers * builds {
+		steps = append(steps, f.run(fmt.Sprint(i), digest.FromString("image")))
+		caches = append(caches, f.pack(steps[i]))
+	}
+	for seed := range uint64(4) {
+		synctest.Test(t, func(t *testing.T) {
+			today()
+			repo := &slow{Memory: cachetest.NewMemory(), rand: rand.New(rand.NewPCG(seed, 2)), most: 100 * time.Millisecond}
+			var delays delays
+			var mu sync.Mutex
+			var reported []*solver.Record
+			check := func() {
+				mu.Lock()
+				want := slices.Clone(reported)
+				mu.Unlock()
+				c, err := Read(t.Context(), repo, "cache")
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range want {
+					if narrow, _ := s.Keys(); f.found(c, narrow) == nil {
+						t.Errorf("seed %d: a step of %d is lost", seed, len(want))
+					}
+				}
+			}
+			var wg sync.WaitGroup
+			for w := range writers {
+				wg.Go(func() {
+					mine := &late{slow: repo, delays: &delays}
+					for b := range builds {
+						i := w*builds + b
+						time.Sleep(repo.random(delay))
+						_, err := Write(t.Context(), mine, "cache", f.blobs, caches[i], Options{})
+						mine.done()
+						if err != nil {
+							t.Error(err)
+							continue
+						}
+						mu.Lock()
+						reported = append(reported, steps[i])
+						mu.Unlock()
+						check()
+					}
+				})
+			}
+			wg.Wait()
+			check()
+			if len(reported) != writers*builds || delays.count == 0 {
+				t.Errorf("seed %d: %d reported, %d times a writer was late", seed, len(reported), delays.count)
+			}
+		})
+	}
+}
+
 // The usual case costs little: nobody else writes, or there is nothing to write.
 func TestWriteAsksLittle(t *testing.T) {
 	f := newFixture(t)
@@ -120,7 +219,7 @@ func TestWriteAsksLittle(t *testing.T) {
 		if _, err := Write(t.Context(), repo, "cache", f.blobs, c, Options{Known: known}); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(begin); took != 0 || len(repo.requests) != 1 {
+		if took := time.Since(begin); took != 0 || len(repo.requests) != 2 { // of either tag
 			t.Errorf("writing nothing takes %v and %q", took, repo.requests)
 		}
 		// Of two layers that are there and one that is not, only that is asked for.
@@ -178,5 +277,51 @@ func TestWriteDockerTypes(t *testing.T) {
 	}
 	if c := f.read(repo, "cache"); c.Steps() != 2 || c.Dropped != 0 {
 		t.Errorf("%d steps, %d dropped", c.Steps(), c.Dropped)
+	}
+}
+
+func TestMate(t *testing.T) {
+	long := strings.Repeat("x", 128)
+	for _, name := range []string{"cache", long[:123], long[:124], long, long[:127] + "y"} {
+		m := mate(name)
+		if len(m) > 128 || m == name || !strings.HasSuffix(m, ".mate") {
+			t.Errorf("the mate of %s is %s", name, m)
+		}
+	}
+	if mate(long) == mate(long[:127]+"y") {
+		t.Error("two caches share a mate")
+	}
+}
+
+// A cache that an earlier lamina wrote has one tag. It is found, and gets the other
+// with the next write; and so does one that lost either.
+func TestOneTagBecomesTwo(t *testing.T) {
+	f := newFixture(t)
+	one, two := f.run("one", digest.FromString("image")), f.run("two", digest.FromString("image"))
+	for _, left := range []string{"cache", mate("cache")} {
+		repo := cachetest.NewMemory()
+		r := f.write(repo, left, f.pack(one)) // alone, which writes one tag
+		if c := f.read(repo, "cache"); c.Steps() != 1 {
+			t.Fatalf("%d steps in %s", c.Steps(), left)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			today()
+			known, err := Read(t.Context(), repo, "cache")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Write(t.Context(), repo, "cache", f.blobs, f.pack(two), Options{Known: known}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		for _, tag := range []string{"cache", mate("cache")} {
+			now, err := repo.Resolve(t.Context(), tag)
+			if err != nil || now.Digest == r.Root.Digest {
+				t.Errorf("%s is not written: %v", tag, err)
+			}
+		}
+		if c := f.read(repo, "cache"); c.Steps() != 2 {
+			t.Errorf("%d steps", c.Steps())
+		}
 	}
 }
