@@ -11,7 +11,7 @@ import (
 	"lamina/snapshot"
 )
 
-// Difference says how a layer's files differ from its list.
+// Difference is a file that is not what it was.
 type Difference struct {
 	// Path is the name, relative to the layer's root.
 	Path string

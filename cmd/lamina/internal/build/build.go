@@ -70,6 +70,7 @@ type build struct {
 	bases      origins
 	remarks    remarks
 	recording  *builds.Recording // nil: what is done is not remembered
+	verified   *verification     // nil: nothing is
 	travelling
 }
 
@@ -120,7 +121,10 @@ func buildOnce(ctx context.Context, e *cli.Env, req *request) (err error) {
 		return err
 	}
 	b.display.Close()
-	return b.tell(images)
+	if err := b.tell(images); err != nil {
+		return err
+	}
+	return b.tellVerified()
 }
 
 // solve lowers the Dockerfile and computes what it asks for: the result of every
@@ -161,19 +165,28 @@ func (b *build) solve(ctx context.Context, in *input) (results, error) {
 		Limits: b.limits, StepTimeout: b.opt.stepTimeout,
 	})
 	roots := plan.Nodes()
+	if b.opt.verify != "" {
+		roots = reachable(plan.Graph, roots)
+	}
+	var traces []solver.Trace
 	found, err := b.solveWith(ctx, worker, roots, solver.Options{
 		Index: b.engine.Store.Index(), Imports: imports(), Jobs: b.opt.jobs, Lock: b.engine.Store.Lock,
-		Events: b.display.Solving(plan.Graph), Traced: b.traced,
+		Events: b.display.Solving(plan.Graph), Traced: func(t []solver.Trace) { traces = t; b.traced(t) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := sums.Save(); err != nil {
-		b.Logger().Warn("file digests could not be remembered", "error", err)
-	}
 	all := results{}
 	for i, id := range roots {
 		all[id] = found[i]
+	}
+	if b.opt.verify != "" {
+		if err := b.verify(ctx, worker, all, traces); err != nil {
+			return nil, err
+		}
+	}
+	if err := sums.Save(); err != nil {
+		b.Logger().Warn("file digests could not be remembered", "error", err)
 	}
 	return all, nil
 }

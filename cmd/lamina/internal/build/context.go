@@ -123,8 +123,7 @@ func (b *build) fetch(ctx context.Context, what string, op solver.Op) (tree snap
 // fetching shows the progress of a step that fetches something.
 type fetching struct{ *cli.Step }
 
-func (f fetching) Write(p []byte) (int, error)                { return len(p), nil }
-func (f fetching) Progress(item string, current, total int64) { f.Bytes(item, current, total) }
+func (f fetching) Write(p []byte) (int, error) { return len(p), nil }
 
 // fromStdin reads a tar archive, which is the context, or else a Dockerfile,
 // whose context is empty.

@@ -105,10 +105,13 @@ type cacheOptions struct {
 	noCacheFilter []string
 	cacheFrom     []string
 	cacheTo       []string
+	verify        verifyFlag
 }
 
 func (o *cacheOptions) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.noCache, "no-cache", false, "Do not use the cache")
+	f.Var(&o.verify, "verify-cache", "Execute cached steps again too, and fail if one comes out otherwise\n(true, or times if times of files count)")
+	f.Lookup("verify-cache").NoOptDefVal = "true"
 	f.StringSliceVar(&o.noCacheFilter, "no-cache-filter", nil, "Stages to build without the cache")
 	f.StringArrayVar(&o.cacheFrom, "cache-from", nil, "Cache of earlier builds to use (IMAGE, type=registry,ref=IMAGE, type=local,src=DIR)")
 	f.StringArrayVar(&o.cacheTo, "cache-to", nil, "Where this build's cache goes (type=registry,ref=IMAGE[,mode=max], type=local,dest=DIR, type=inline)")

@@ -100,6 +100,8 @@ func newRequest(e *cli.Env, o buildOptions, context string) (*request, error) {
 func (r *request) checkResult() error {
 	o := r.opt
 	switch {
+	case o.noCache && o.verify != "":
+		return errors.New("--no-cache and --verify-cache exclude each other: nothing would be cached")
 	case o.squash && o.squashAll:
 		return errors.New("--squash and --squash-all exclude each other")
 	case o.timestamp != "" && (o.epoch != "" || o.rewriteTimestamp):

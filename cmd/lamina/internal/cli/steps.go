@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -101,6 +102,15 @@ func (st *Step) Bytes(item string, done, total int64) {
 func (st *Step) Say(line string) {
 	st.steps.tell(progress.Event{Step: st.id, Kind: progress.Log, Log: []byte(line + "\n")})
 }
+
+// Write shows what a command of the step prints.
+func (st *Step) Write(p []byte) (int, error) {
+	st.steps.Event(progress.Event{Step: st.id, Kind: progress.Log, Log: slices.Clone(p)})
+	return len(p), nil
+}
+
+// Progress is Bytes: it makes a step the output of an operation.
+func (st *Step) Progress(item string, current, total int64) { st.Bytes(item, current, total) }
 
 // End ends the step; err is why it failed, if it did. Once it is over, that it
 // ends again means nothing.
