@@ -50,7 +50,7 @@ func (s *Store) Find(ref string) (string, error) {
 		return "", &AmbiguousError{ref, found}
 	}
 	for _, id := range ids {
-		if b, err := s.read(id); err == nil && b.isOf(ref) {
+		if b, err := s.Get(id); err == nil && b.isOf(ref) {
 			return id, nil
 		}
 	}

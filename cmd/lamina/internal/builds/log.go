@@ -100,7 +100,7 @@ func enoughSpace(f *os.File) error {
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
 		return nil // a disk that cannot say is not known to be full
 	}
-	if int64(st.Bavail)*st.Bsize < min(reserve, int64(st.Blocks)*st.Bsize/reserveShare) {
+	if int64(st.Bavail)*st.Bsize < min(reserve, int64(st.Blocks)*st.Bsize/reserveShare)+spaceInterval {
 		return errNoSpace
 	}
 	return nil

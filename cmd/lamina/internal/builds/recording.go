@@ -22,9 +22,9 @@ import (
 // saveInterval: that is what is known of a build that is killed.
 type Recording struct {
 	store *Store
-	lock  *os.File
 
 	mu    sync.Mutex
+	doc   *os.File // as it was saved last; locked
 	build Build
 	steps map[solver.ID]int // where the nodes are in build.Steps
 	log   logWriter
@@ -36,8 +36,9 @@ type Recording struct {
 // saveInterval is how often the document of a running build is written at most.
 const saveInterval = time.Second
 
-// Begin begins to remember b, a build that begins now; the caller must call
-// [Recording.End]. b says what was asked for.
+// Begin begins to remember b, a build that begins now, and forgets builds that exceed
+// [DefaultLimits] with it; the caller must call [Recording.End]. b says what was
+// asked for.
 func (s *Store) Begin(b Build) (*Recording, error) {
 	b.Version, b.Status = documentVersion, Running
 	if b.Started.IsZero() {
@@ -52,9 +53,8 @@ func (s *Store) Begin(b Build) (*Recording, error) {
 	return r, nil
 }
 
-// publish makes the directory of the build, and its lock, which lets others see
-// that it goes on.
-func (r *Recording) publish() (err error) {
+// publish makes the directory of the build.
+func (r *Recording) publish() error {
 	temp, err := r.store.store.Temp()
 	if err != nil {
 		return err
@@ -63,19 +63,11 @@ func (r *Recording) publish() (err error) {
 	if err != nil {
 		return err
 	}
-	r.lock, err = os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		if err = unix.Flock(int(r.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			err = r.place(dir)
-		}
-		if err != nil {
-			r.lock.Close()
-		}
-	}
-	if err != nil {
+	if err := r.place(dir); err != nil {
 		cache.RemoveAll(dir)
+		return err
 	}
-	return err
+	return nil
 }
 
 // place gives the build in dir an ID that no other has, and with that its place.
@@ -86,18 +78,18 @@ func (r *Recording) place(dir string) error {
 			return err
 		}
 		r.build.ID = nextID(r.build.Started, ids[:min(1, len(ids))])
-		data, err := encodeDocument(&r.build)
+		doc, err := r.write(filepath.Join(dir, documentFile), true)
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, documentFile), data, 0o600); err != nil {
-			return err
-		}
 		err = os.Rename(dir, r.store.path(r.build.ID))
+		if err == nil {
+			r.doc, r.saved = doc, time.Now()
+			// What exceeds the limits with this one goes; a build may fail later.
+			return r.store.forget(r.saved, DefaultLimits, append([]string{r.build.ID}, ids...))
+		}
+		doc.Close()
 		switch {
-		case err == nil:
-			r.saved = time.Now()
-			return nil
 		case errors.Is(err, fs.ErrNotExist):
 			if err := os.Mkdir(r.store.store.Path(storeDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 				return err
@@ -106,6 +98,28 @@ func (r *Recording) place(dir string) error {
 			return err
 		}
 	}
+}
+
+// write writes the document to the file name. If it is to be locked, that lets others
+// see that the build goes on, until the file is closed.
+func (r *Recording) write(name string, locked bool) (*os.File, error) {
+	data, err := encodeDocument(&r.build)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = f.Write(data); err == nil && locked {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(name)
+		return nil, err
+	}
+	return f, nil
 }
 
 // ID is that of the build.
@@ -142,31 +156,30 @@ func (r *Recording) saveLater() {
 	_ = r.save() // what cannot be written now may be later, and is at the end
 }
 
-// save writes the document.
+// save replaces the document.
 func (r *Recording) save() error {
 	r.saved = time.Now()
-	data, err := encodeDocument(&r.build)
-	if err != nil {
-		return err
-	}
 	temp, err := r.store.store.Temp()
 	if err != nil {
 		return err
 	}
 	name := filepath.Join(temp, "build-"+r.build.ID+".new")
-	err = os.WriteFile(name, data, 0o600)
-	if err == nil {
-		err = os.Rename(name, r.store.path(r.build.ID, documentFile))
-	}
+	doc, err := r.write(name, !r.over)
 	if err != nil {
-		os.Remove(name)
+		return err
 	}
-	return err
+	if err := os.Rename(name, r.store.path(r.build.ID, documentFile)); err != nil {
+		doc.Close()
+		os.Remove(name)
+		return err
+	}
+	r.doc.Close()
+	r.doc = doc
+	return nil
 }
 
-// End says how the build ended, makes that durable enough for whatever but a power
-// failure, and forgets builds that exceed [DefaultLimits]. An error says that the
-// build is not remembered, or that others could not be forgotten.
+// End says how the build ended. An error says that the build is not remembered, or
+// that logs that exceed [DefaultLimits] could not be removed.
 func (r *Recording) End(status Status, failure error, images []Image) error {
 	if r == nil {
 		return nil
@@ -189,13 +202,15 @@ func (r *Recording) End(status Status, failure error, images []Image) error {
 	}
 	b.settle()
 	err := r.keep()
-	os.Remove(r.store.path(b.ID, lockFile))
-	r.lock.Close()
+	r.doc.Close()
 	if err != nil {
 		r.store.Remove(b.ID)
 		return fmt.Errorf("remember the build: %w", err)
 	}
-	return r.store.trim(b.Ended, DefaultLimits, logged)
+	if !logged {
+		return nil
+	}
+	return r.store.trimLogs(DefaultLimits.Logs)
 }
 
 // keep saves the build and, if there is no space for that, gives up its log.

@@ -84,7 +84,7 @@ func (s *Store) Executed(b *Build, i int) (id string, step int, ok bool) {
 		if id >= b.ID {
 			continue
 		}
-		other, err := s.read(id)
+		other, err := s.Get(id)
 		if err != nil {
 			continue
 		}

@@ -3,6 +3,7 @@ package builds
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -21,9 +22,8 @@ import (
 // Store is the remembered builds of a store. Any number of processes may use it at
 // once.
 //
-//	builds/<id>/build   the document; see documentMagic
+//	builds/<id>/build   the document, see documentMagic; locked while the build goes on
 //	builds/<id>/log     what its steps printed, once they did; see frame
-//	builds/<id>/lock    locked while the build goes on
 //
 // A build appears and disappears as a whole, by being renamed from and to a
 // directory below tmp/ of the process that does it.
@@ -33,7 +33,6 @@ const (
 	storeDir     = "builds"
 	documentFile = "build"
 	logFile      = "log"
-	lockFile     = "lock"
 )
 
 // In returns the builds of a store.
@@ -45,16 +44,21 @@ func (s *Store) path(id string, elem ...string) string {
 
 // IDs are those of all builds, the latest first.
 func (s *Store) IDs() ([]string, error) {
-	entries, err := os.ReadDir(s.store.Path(storeDir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	dir, err := os.Open(s.store.Path(storeDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
-	var ids []string
-	for _, e := range slices.Backward(entries) {
-		if _, ok := ticksOf(e.Name()); ok {
-			ids = append(ids, e.Name())
-		}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
 	}
+	ids := slices.DeleteFunc(names, func(name string) bool { _, ok := ticksOf(name); return !ok })
+	slices.Sort(ids)
+	slices.Reverse(ids)
 	return ids, nil
 }
 
@@ -76,16 +80,29 @@ func (e *DamagedError) Hint() string { return fmt.Sprintf("'lamina builds rm %s'
 // Get returns the build with this ID: fs.ErrNotExist if there is none, a
 // *DamagedError if it cannot be read.
 func (s *Store) Get(id string) (*Build, error) {
-	b, err := s.read(id)
-	if err != nil || b.Status != Running || s.running(id) {
-		return b, err
+	for {
+		f, err := s.open(id)
+		if err != nil {
+			return nil, err
+		}
+		b := &Build{}
+		err = decodeFrom(f, id, b)
+		if err == nil && b.ID != id {
+			err = &DamagedError{id, fmt.Errorf("it is that of build %q", b.ID)}
+		}
+		dead := err == nil && b.Status == Running && !isLocked(f)
+		replaced := dead && !isFileAt(f, s.path(id, documentFile))
+		f.Close()
+		switch {
+		case err != nil:
+			return nil, err
+		case replaced:
+			continue
+		case dead:
+			b.killed(s.lastSign(id))
+		}
+		return b, nil
 	}
-	// It may have ended between the two looks.
-	if b, err = s.read(id); err != nil || b.Status != Running {
-		return b, err
-	}
-	b.killed(s.lastSign(id))
-	return b, nil
 }
 
 // All returns all builds, the latest first, or else the error of the one that
@@ -108,26 +125,24 @@ func (s *Store) All() (iter.Seq2[*Build, error], error) {
 	}, nil
 }
 
-func (s *Store) read(id string) (*Build, error) {
-	b := &Build{}
-	if err := s.readInto(id, b); err != nil {
-		return nil, err
+// open opens the document of a build.
+func (s *Store) open(id string) (*os.File, error) {
+	f, err := os.Open(s.path(id, documentFile))
+	if err == nil {
+		return f, nil
 	}
-	if b.ID != id {
-		return nil, &DamagedError{id, fmt.Errorf("it is that of build %q", b.ID)}
+	if _, serr := os.Lstat(s.path(id)); errors.Is(serr, fs.ErrNotExist) {
+		return nil, fmt.Errorf("build %s: %w", id, fs.ErrNotExist)
 	}
-	return b, nil
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.New("it has no document")
+	}
+	return nil, &DamagedError{id, err}
 }
 
-// readInto decodes the document of a build into v; see decodeDocument.
-func (s *Store) readInto(id string, v any) error {
-	data, err := os.ReadFile(s.path(id, documentFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, serr := os.Lstat(s.path(id)); errors.Is(serr, fs.ErrNotExist) {
-			return fmt.Errorf("build %s: %w", id, fs.ErrNotExist)
-		}
-		return &DamagedError{id, errors.New("it has no document")}
-	}
+// decodeFrom decodes the document f of a build into v; see decodeDocument.
+func decodeFrom(f *os.File, id string, v any) error {
+	data, err := io.ReadAll(f)
 	if err == nil {
 		err = decodeDocument(data, v)
 	}
@@ -139,12 +154,26 @@ func (s *Store) readInto(id string, v any) error {
 
 // running tells whether the process of a build lives.
 func (s *Store) running(id string) bool {
-	f, err := os.Open(s.path(id, lockFile))
+	f, err := s.open(id)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
+	// One that is not locked was left by its process, or replaced by it meanwhile.
+	return isLocked(f) || !isFileAt(f, s.path(id, documentFile)) && s.running(id)
+}
+
+func isLocked(f *os.File) bool {
 	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+func isFileAt(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(path)
+	return err == nil && os.SameFile(a, b)
 }
 
 // lastSign is when the build with this ID was last heard of.
@@ -203,6 +232,11 @@ func (s *Store) Remove(id string) error {
 	if err := os.Rename(s.path(id), gone); err != nil {
 		return fmt.Errorf("remove build %s: %w", id, err)
 	}
+	os.Remove(filepath.Join(gone, documentFile)) // usually that is all there is
+	os.Remove(filepath.Join(gone, logFile))
+	if os.Remove(gone) == nil {
+		return nil
+	}
 	return cache.RemoveAll(gone)
 }
 
@@ -223,7 +257,7 @@ func (s *Store) Sizes() ([]Size, error) {
 	var all []Size
 	for _, id := range ids {
 		size := Size{ID: id, Began: timeOf(id), Running: s.running(id)}
-		for _, name := range []string{"", documentFile, logFile, lockFile} {
+		for _, name := range []string{"", documentFile, logFile} {
 			if st, err := os.Lstat(s.path(id, name)); err == nil {
 				const block = 512 // of stat(2), whatever the filesystem's blocks are
 				size.Bytes += st.Sys().(*syscall.Stat_t).Blocks * block
@@ -254,8 +288,14 @@ func (s *Store) Blobs(keep func(digest.Digest)) error {
 				} `json:"inputs"`
 			} `json:"steps"`
 		}
-		if err := s.readInto(id, &b); err != nil {
+		f, err := s.open(id)
+		if err != nil {
 			continue // explains nothing
+		}
+		err = decodeFrom(f, id, &b)
+		f.Close()
+		if err != nil {
+			continue
 		}
 		for _, step := range b.Steps {
 			for _, in := range step.Inputs {

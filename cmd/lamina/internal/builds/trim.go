@@ -19,10 +19,31 @@ var DefaultLimits = Limits{Builds: 200, Age: 30 * 24 * time.Hour, Logs: 1 << 30}
 
 // Trim forgets what exceeds the limits at the time now, but nothing that is
 // running.
-func (s *Store) Trim(now time.Time, l Limits) error { return s.trim(now, l, true) }
+func (s *Store) Trim(now time.Time, l Limits) error {
+	ids, err := s.IDs()
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.forget(now, l, ids), s.trimLogs(l.Logs))
+}
 
-// trim is Trim. Unless logs is set, it does not look at logs: they have not grown.
-func (s *Store) trim(now time.Time, l Limits, logs bool) error {
+// forget forgets those of ids, all builds with the latest first, that exceed the limits.
+func (s *Store) forget(now time.Time, l Limits, ids []string) error {
+	var errs []error
+	for i, id := range ids {
+		if i == 0 || i < l.Builds && now.Sub(timeOf(id)) <= l.Age {
+			continue
+		}
+		err := s.Remove(id)
+		if err != nil && !errors.Is(err, ErrRunning) && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// trimLogs removes the oldest logs beyond limit, in bytes.
+func (s *Store) trimLogs(limit int64) error {
 	ids, err := s.IDs()
 	if err != nil {
 		return err
@@ -30,19 +51,12 @@ func (s *Store) trim(now time.Time, l Limits, logs bool) error {
 	var errs []error
 	var size int64
 	for i, id := range ids {
-		if i > 0 && (i >= l.Builds || now.Sub(timeOf(id)) > l.Age) {
-			err := s.Remove(id)
-			if err != nil && !errors.Is(err, ErrRunning) && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
-			}
+		n := s.logSize(id)
+		if size += n; n == 0 || size <= limit || i == 0 || s.running(id) {
 			continue
 		}
-		if !logs {
-			continue
-		}
-		size += s.logSize(id)
-		if i > 0 && size > l.Logs && !s.running(id) {
-			os.Remove(s.path(id, logFile)) // left to the next one if it fails
+		if err := os.Remove(s.path(id, logFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
