@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lamina/cache"
+	"lamina/cmd/lamina/internal/builds"
 	"lamina/exporter"
 	"lamina/snapshot"
 	"lamina/solver"
@@ -27,7 +28,7 @@ func newRefs() *refs {
 	return &refs{map[digest.Digest]bool{}, map[snapshot.ID]bool{}}
 }
 
-// used returns what the roots and the records refer to.
+// used returns what the roots, the records and the remembered builds refer to.
 func (c *collector) used(ctx context.Context) (*refs, error) {
 	all := newRefs()
 	roots, err := c.store.Names(ctx)
@@ -38,6 +39,9 @@ func (c *collector) used(ctx context.Context) (*refs, error) {
 		if err := c.image(ctx, r.Root, all); err != nil {
 			return nil, err
 		}
+	}
+	if err := builds.In(c.store).Blobs(func(d digest.Digest) { all.blobs[d] = true }); err != nil {
+		return nil, err
 	}
 	err = c.eachRecord(func(k cache.Key, path string) error {
 		data, err := c.store.Index().Get(ctx, k)
