@@ -40,10 +40,28 @@ func (e *explainer) report() *Report {
 		c.Text = c.sentence(e.now())
 		r.Causes[order[i]] = *c
 	}
+	r.dropUnused()
 	if len(r.Steps) > 0 {
 		r.Notes = e.notes()
 	}
 	return r
+}
+
+// dropUnused removes the causes that made only steps be executed that nobody sees.
+func (r *Report) dropUnused() {
+	at, kept := make([]int, len(r.Causes)), []Cause{}
+	for i, c := range r.Causes {
+		at[i] = len(kept)
+		if len(c.Executed) > 0 {
+			kept = append(kept, c)
+		}
+	}
+	r.Causes = kept
+	for _, x := range r.Steps {
+		for k, i := range x.Causes {
+			x.Causes[k] = at[i]
+		}
+	}
 }
 
 // order says where each cause comes in the report: in the order of the steps where

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"slices"
 
 	"lamina/cmd/lamina/internal/builds"
@@ -15,7 +16,9 @@ type earlier struct {
 	// kin says that it is of the same thing: of the same context, Dockerfile and
 	// targets, or at least of mostly the same instructions.
 	same, kin bool
-	byID      map[string]int // steps by the identity of their result
+	// apart is how many instructions only one of the two builds has.
+	apart int
+	byID  map[string]int // steps by the identity of their result
 }
 
 // candidate is a step of an earlier build.
@@ -59,6 +62,12 @@ func (e *explainer) learn() {
 			e.earlier = append(e.earlier, e.newEarlier(&records, c.Name))
 		}
 	}
+	e.closest = map[int]int{}
+	for _, o := range e.earlier {
+		if least, ok := e.closest[o.group()]; !ok || o.apart < least {
+			e.closest[o.group()] = o.apart
+		}
+	}
 }
 
 func (e *explainer) newEarlier(b *builds.Build, cache string) *earlier {
@@ -72,6 +81,7 @@ func (e *explainer) newEarlier(b *builds.Build, cache string) *earlier {
 		}
 	}
 	o.kin = o.same || cache != "" || 2*shared >= len(e.texts)
+	o.apart = len(e.texts) + len(o.texts) - 2*shared
 	return o
 }
 
@@ -91,41 +101,41 @@ func known(s *builds.Step) bool {
 	return s.Verdict == solver.VerdictCached || s.Verdict == solver.VerdictExecuted
 }
 
-// nearest is the step that differs least from step i, of those that are of the same
-// thing if there are any, then of those in caches, then of all others; the latest of
-// those that differ equally.
-func (e *explainer) nearest(i int) (candidate, bool) {
-	type group int
-	const groups = 3
-	var best [groups]candidate
-	least := [groups]int{-1, -1, -1}
+// group orders what steps are compared with: builds of the same thing, caches, other
+// builds.
+func (o *earlier) group() int {
+	switch {
+	case o.same:
+		return 0
+	case o.cache != "":
+		return 1
+	}
+	return 2
+}
+
+// nearest is the step that differs least from step i, of the first group that has any
+// like it. Of those that differ equally it is that of the build which has the most
+// instructions in common, and then the latest.
+func (e *explainer) nearest(i int) (best candidate, ok bool) {
+	least := 0
 	for _, o := range e.earlier {
-		g := 2
-		if o.same {
-			g = 0
-		} else if o.cache != "" {
-			g = 1
-		}
 		for at := range o.Steps {
-			if !e.comparable(i, candidate{o, at}) {
+			c := candidate{o, at}
+			if ok && o.group() > best.from.group() || !e.comparable(i, c) {
 				continue
 			}
-			if d := e.distance(i, candidate{o, at}); least[g] < 0 || d < least[g] {
-				least[g], best[g] = d, candidate{o, at}
+			d := e.distance(i, c)
+			if !ok || cmp.Or(o.group()-best.from.group(), d-least, o.apart-best.from.apart) < 0 {
+				best, least, ok = c, d, true
 			}
 		}
 	}
-	for g := range groups {
-		if least[g] >= 0 {
-			return best[g], true
-		}
-	}
-	return candidate{}, false
+	return best, ok
 }
 
 // comparable tells whether c may be what step i was before: it is the same operation
 // or the same instruction, or both are the ones in that place that the other build
-// does not have.
+// does not have. The latter only counts in the builds that are closest to this one.
 func (e *explainer) comparable(i int, c candidate) bool {
 	s, o := &e.build.Steps[i], c.step()
 	if s.Kind != o.Kind || !known(o) || isInternal(s) != isInternal(o) {
@@ -135,7 +145,8 @@ func (e *explainer) comparable(i int, c candidate) bool {
 	if string(s.Op) == string(o.Op) || text == old {
 		return true
 	}
-	return c.from.kin && !isInternal(s) && !c.from.texts[text] && !e.texts[old] && e.sameSlot(i, c)
+	return c.from.kin && c.from.apart == e.closest[c.from.group()] && !isInternal(s) &&
+		!c.from.texts[text] && !e.texts[old] && e.sameSlot(i, c)
 }
 
 // sameSlot tells whether step i stands where c stood: it has its number, or it is,
@@ -143,11 +154,23 @@ func (e *explainer) comparable(i int, c candidate) bool {
 // place.
 func (e *explainer) sameSlot(i int, c candidate) bool {
 	s, o := &e.build.Steps[i], c.step()
+	if a, b := stage(s.Name), stage(o.Name); a != b && (stages(c.from.Build)[a] || stages(e.build)[b]) {
+		return false
+	}
 	mine, theirs := strangers(e.build, s, c.from.texts), strangers(c.from.Build, o, e.texts)
 	if len(mine) == len(theirs) {
 		return slices.Index(mine, instruction(s.Name)) == slices.Index(theirs, instruction(o.Name))
 	}
 	return slot(s.Name) == slot(o.Name)
+}
+
+// stages are the names of the stages of b.
+func stages(b *builds.Build) map[string]bool {
+	all := map[string]bool{}
+	for i := range b.Steps {
+		all[stage(b.Steps[i].Name)] = true
+	}
+	return all
 }
 
 // strangers are the instructions of the kind and the stage of s that are not among

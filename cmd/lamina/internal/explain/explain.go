@@ -77,6 +77,7 @@ type explainer struct {
 	history History
 	texts   map[string]bool // of the build's instructions
 	earlier []*earlier      // the latest first
+	closest map[int]int     // how far apart the closest of each group is
 
 	reasons map[int]*reason // by the position of the step
 	causes  []*Cause

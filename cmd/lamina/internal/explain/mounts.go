@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"lamina/solver"
@@ -9,24 +10,26 @@ import (
 
 // mounts compares the mounts of two RUNs, by where they are.
 func (d *differ) mounts(a, b []solver.RunMount) {
-	was := map[string]solver.RunMount{}
-	for _, m := range a {
-		was[where(m)] = m
-	}
+	gone := slices.Clone(a)
+	var added []solver.RunMount
 	for _, m := range b {
-		old, ok := was[where(m)]
-		delete(was, where(m))
-		if !ok {
-			d.note(mountKind(m), where(m), "", describeMount(m))
+		i := slices.IndexFunc(gone, func(old solver.RunMount) bool { return where(old) == where(m) })
+		if i < 0 {
+			added = append(added, m)
 			continue
 		}
-		old.Input, m.Input = 0, 0 // what is there is compared as an input
-		d.note(mountKind(m), where(m), describeMount(old), describeMount(m))
+		d.note(mountKind(m), where(m), describeMount(gone[i]), describeMount(m))
+		gone = slices.Delete(gone, i, i+1)
 	}
-	for _, m := range a {
-		if old, gone := was[where(m)]; gone {
-			d.note(mountKind(old), where(m), describeMount(old), "")
-		}
+	if len(gone) == 1 && len(added) == 1 && gone[0].Type == added[0].Type { // the same one, elsewhere
+		d.note(mountKind(added[0]), where(added[0]), describeMoved(gone[0]), describeMoved(added[0]))
+		return
+	}
+	for _, m := range added {
+		d.note(mountKind(m), where(m), "", describeMount(m))
+	}
+	for _, m := range gone {
+		d.note(mountKind(m), where(m), describeMount(m), "")
 	}
 }
 
@@ -48,6 +51,14 @@ func mountKind(m solver.RunMount) Kind {
 	return Mount
 }
 
+// describeMoved is m with where it is, unless that follows from its id.
+func describeMoved(m solver.RunMount) string {
+	if m.Type == solver.MountSecret && m.Target == "/run/secrets/"+m.SecretID {
+		return describeMount(m)
+	}
+	return describeMount(m) + ",target=" + where(m)
+}
+
 // describeMount is m as --mount would say it, without where it is.
 func describeMount(m solver.RunMount) string {
 	fields := []string{"type=" + string(m.Type)}
@@ -67,7 +78,7 @@ func describeMount(m solver.RunMount) string {
 			add(key, "true")
 		}
 	}
-	on("readonly", m.ReadOnly && m.Type != solver.MountBind)
+	on("readonly", m.ReadOnly && m.Type != solver.MountBind && mountKind(m) != Secret)
 	on("rw", !m.ReadOnly && m.Type == solver.MountBind)
 	on("discard", m.Discard)
 	on("required", m.Required)

@@ -1,8 +1,10 @@
 package explain
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,15 +71,33 @@ func (d *differ) note(kind Kind, subject, before, after string) {
 func (d *differ) run(a, b solver.Run) {
 	d.command(a, b)
 	d.environment(a.Env, b.Env)
-	d.note(Option, "WORKDIR", a.Dir, b.Dir)
+	d.note(Option, workdir, a.Dir, b.Dir)
 	d.note(Option, "USER", a.User, b.User)
 	d.mounts(a.Mounts, b.Mounts)
-	d.note(Option, "--network", a.Network, b.Network)
-	d.note(Option, "--security", a.Security, b.Security)
+	d.note(Option, "--network", cmp.Or(a.Network, "default"), cmp.Or(b.Network, "default"))
+	d.note(Option, "--security", cmp.Or(a.Security, "sandbox"), cmp.Or(b.Security, "sandbox"))
 	d.note(Option, "--hostname", a.Hostname, b.Hostname)
 	d.note(Option, "--add-host", strings.Join(a.Hosts, " "), strings.Join(b.Hosts, " "))
 	d.note(Option, "--shm-size", size(a.ShmSize), size(b.ShmSize))
 	d.note(Option, "--ulimit", strings.Join(a.Ulimits, " "), strings.Join(b.Ulimits, " "))
+}
+
+// workdir is the working directory, of whichever instruction.
+const workdir = "WORKDIR"
+
+// noteDir notes another working directory, by what it does to a path in it.
+func (d *differ) noteDir(before, after string) {
+	before, after = trimCommon(before, after)
+	d.note(Option, workdir, before, after)
+}
+
+// trimCommon removes the components that two absolute paths have in common at their
+// ends.
+func trimCommon(a, b string) (string, string) {
+	for path.Base(a) == path.Base(b) && a != "/" && b != "/" {
+		a, b = path.Dir(path.Clean(a)), path.Dir(path.Clean(b))
+	}
+	return a, b
 }
 
 func size(n int64) string {
@@ -172,7 +192,11 @@ func names(env []string) []string {
 }
 
 func (d *differ) mkdir(a, b solver.Mkdir) {
-	d.note(Text, "", "WORKDIR "+a.Path, "WORKDIR "+b.Path)
+	if instruction(d.before.Name) == instruction(d.after.Name) {
+		d.noteDir(a.Path, b.Path)
+	} else {
+		d.note(Option, workdir, a.Path, b.Path)
+	}
 	d.note(Option, "USER", a.User, b.User)
 	d.note(Option, "SOURCE_DATE_EPOCH", epoch(a.Epoch), epoch(b.Epoch))
 }
@@ -188,8 +212,8 @@ func (d *differ) copy(a, b solver.Copy) {
 	x, y := merged(a.Sources), merged(b.Sources)
 	if !slices.Equal(x.Paths, y.Paths) || a.Dest != b.Dest {
 		d.note(Text, "", instruction(d.before.Name), instruction(d.after.Name))
-		if len(d.found) == 0 { // it looks the same: a working directory
-			d.note(Text, "", "destination "+a.Dest, "destination "+b.Dest)
+		if len(d.found) == 0 { // it looks the same
+			d.noteDir(a.Dest, b.Dest)
 		}
 	}
 	d.note(Option, "--chown", a.Owner, b.Owner)

@@ -27,7 +27,7 @@ func (e *explainer) reason(i int) *reason {
 	}
 	c, ok := e.nearest(i)
 	if !ok {
-		e.blame(r, i, Cause{Kind: New})
+		e.unlikeAnything(r, i)
 		return r
 	}
 	r.near = c.near()
@@ -36,6 +36,22 @@ func (e *explainer) reason(i int) *reason {
 		e.blame(r, i, Cause{Kind: Unknown})
 	}
 	return r
+}
+
+// unlikeAnything explains a step that has no like. One that stands on such a step, too,
+// is no cause of its own.
+func (e *explainer) unlikeAnything(r *reason, i int) {
+	for _, in := range e.build.Steps[i].Inputs {
+		e.follow(r, in, builds.Input{})
+	}
+	if !slices.ContainsFunc(r.causes, func(c int) bool { return e.causes[c].Kind == New }) {
+		e.blame(r, i, Cause{Kind: New, all: !e.hasKin()})
+	}
+}
+
+// hasKin tells whether anything like the build was built.
+func (e *explainer) hasKin() bool {
+	return slices.ContainsFunc(e.earlier, func(o *earlier) bool { return o.kin && len(o.texts) > 0 })
 }
 
 // noCacheOption is what made s be executed although it may be remembered.
@@ -126,11 +142,15 @@ func (e *explainer) compare(r *reason, i, at int, c candidate, seen map[int]bool
 	}
 	seen[at] = true
 	s, o := &e.build.Steps[at], c.step()
-	for _, d := range differences(o, s) {
+	found := differences(o, s)
+	for _, d := range found {
 		e.blame(r, at, e.attribute(d, s, o))
 	}
 	for j, in := range s.Inputs {
-		if j >= len(o.Inputs) || !sameInput(o.Inputs[j], in) {
+		switch {
+		case j >= len(o.Inputs), sameInput(o.Inputs[j], in): // the operation says what it has more
+		case j > 0 && s.Kind == "copy" && len(found) > 0 && e.build.Steps[in.Step].Kind == "local": // other files, because others are asked for
+		default:
 			e.input(r, i, at, j, c, seen)
 		}
 	}
@@ -140,18 +160,16 @@ func (e *explainer) compare(r *reason, i, at int, c candidate, seen map[int]bool
 func (e *explainer) input(r *reason, i, at, j int, c candidate, seen map[int]bool) {
 	in := e.build.Steps[at].Inputs[j]
 	source := &e.build.Steps[in.Step]
-	var was builds.Input
-	if inputs := c.step().Inputs; j < len(inputs) {
-		was = inputs[j]
-	}
-	if source.Verdict.Ran() {
-		e.follow(r, in, was)
+	was := c.step().Inputs[j]
+	if e.follow(r, in, was) {
 		return
 	}
 	old, ok := c.from.source(c.at, j)
 	switch {
 	case source.Kind == "local":
 		e.files(r, at, in, was)
+	case isScratch(source) != (ok && isScratch(&c.from.Steps[old])) && e.build.Steps[at].Kind == "copy":
+		e.blame(r, at, Cause{Kind: Option, Subject: "--link", Before: flag(!isScratch(source)), After: flag(isScratch(source))})
 	case !ok:
 		e.blame(r, in.Step, Cause{Kind: Parent, Before: c.from.inputName(c.at, j), After: instruction(source.Name)})
 	default:
@@ -160,8 +178,19 @@ func (e *explainer) input(r *reason, i, at, j int, c candidate, seen map[int]boo
 }
 
 // follow takes over the causes of a step that was executed and that another stands
-// on.
-func (e *explainer) follow(r *reason, in, was builds.Input) {
+// on. It is false if that was not executed.
+func (e *explainer) follow(r *reason, in, was builds.Input) bool {
+	source := &e.build.Steps[in.Step]
+	if source.Kind == "merge" {
+		followed := false
+		for _, below := range source.Inputs {
+			followed = e.follow(r, builds.Input{Step: below.Step}, builds.Input{}) || followed
+		}
+		return followed
+	}
+	if !source.Verdict.Ran() {
+		return false
+	}
 	link := Link{Step: e.step(in.Step).Number}
 	if in.Read.Digest != "" && was.Read.Digest != "" {
 		if c, err := e.tables(was.Read.Parts, in.Read.Parts); err == nil {
@@ -170,8 +199,13 @@ func (e *explainer) follow(r *reason, in, was builds.Input) {
 	}
 	r.via = append(r.via, link)
 	for _, cause := range e.reason(in.Step).causes {
+		// A mount that is new is told of as a mount, and not as the files that it shows.
+		if e.causes[cause].Kind == New && isInternal(source) && len(r.causes) > 0 {
+			continue
+		}
 		r.add(cause)
 	}
+	return true
 }
 
 func (r *reason) add(cause int) {
@@ -209,6 +243,11 @@ func (e *explainer) standsOn(r *reason, i, at int, c candidate, seen map[int]boo
 	default:
 		e.blame(r, at, Cause{Kind: Parent, Before: instruction(o.Name), After: instruction(s.Name)})
 	}
+}
+
+// isScratch tells whether s is an empty image.
+func isScratch(s *builds.Step) bool {
+	return s.Kind == "image" && instruction(s.Name) == "FROM scratch"
 }
 
 // commit is the commit that a Git result is of, or else what identifies it.
@@ -275,6 +314,12 @@ func (e *explainer) blame(r *reason, at int, cause Cause) {
 	}
 	key := cause.key()
 	i, ok := e.index[key]
+	if !ok && cause.Subject == workdir {
+		// A step after another WORKDIR has another directory, and that may be in it.
+		short := cause
+		short.Before, short.After = trimCommon(cause.Before, cause.After)
+		i, ok = e.index[short.key()]
+	}
 	if !ok {
 		i = len(e.causes)
 		e.causes = append(e.causes, &cause)
@@ -287,11 +332,19 @@ func (e *explainer) blame(r *reason, at int, cause Cause) {
 func (c *Cause) key() string {
 	key := []string{string(c.Kind), c.Subject, c.Before, c.After}
 	switch c.Kind {
-	case NoCache, New, Gone, Lost, Absent:
+	case NoCache, Gone, Lost, Absent:
+	case New:
+		if !c.all {
+			key = append(key, c.Step.Label, c.Step.Text)
+		}
 	case Evicted:
 		key = append(key, c.When.Truncate(time.Minute).String())
 	case Arg, Env, Base, Platform, URL, Commit:
 		// One for all who use it.
+	case Option:
+		if c.isOfStep() {
+			key = append(key, c.Step.Label, c.Step.Text)
+		}
 	default:
 		key = append(key, c.Step.Label, c.Step.Text)
 	}

@@ -57,6 +57,8 @@ type Cause struct {
 	Text string `json:"text"`
 	// Executed are the steps that were executed because of it, in the build's order.
 	Executed []Step `json:"executed"`
+
+	all bool // it is that of all steps: nothing was built before
 }
 
 // Kind is what sort of thing a cause is.

@@ -43,7 +43,7 @@ func (c *Cause) sentence(now time.Time) string {
 	case NoCache:
 		return c.Subject + " was given"
 	}
-	if c.isShared() && len(c.Executed) > 1 {
+	if (c.isShared() || c.Kind == Option && !c.isOfStep()) && len(c.Executed) > 1 {
 		return c.local(now)
 	}
 	return c.Step.String() + ": " + c.local(now)
@@ -53,7 +53,19 @@ func (c *Cause) sentence(now time.Time) string {
 // each other.
 func (c *Cause) isShared() bool {
 	switch c.Kind {
-	case New, Evicted, Gone, Lost, Absent, NoCache:
+	case New:
+		return c.all
+	case Evicted, Gone, Lost, Absent, NoCache:
+		return true
+	}
+	return false
+}
+
+// isOfStep tells whether an option is one step's own: others are of the build, or
+// are in force for all steps that come after.
+func (c *Cause) isOfStep() bool {
+	switch c.Subject {
+	case "--chown", "--chmod", "--exclude", "--parents", "--unpack", "--link", "--checksum", "--keep-git-dir":
 		return true
 	}
 	return false

@@ -15,7 +15,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	case r.Executed == 0:
 		fmt.Fprintf(&b, "All %s cached.\n", are(r.Cached))
 	default:
-		fmt.Fprintf(&b, "Why %d of %s executed:\n", r.Executed, were(r.Executed+r.Cached))
+		fmt.Fprintf(&b, "Why %d of %s %s executed:\n", r.Executed, steps(r.Executed+r.Cached), was(r.Executed))
 	}
 	for _, c := range r.Causes {
 		c.writeText(&b)
@@ -34,11 +34,11 @@ func are(n int) string {
 	return fmt.Sprintf("%d steps are", n)
 }
 
-func were(n int) string {
+func was(n int) string {
 	if n == 1 {
-		return "1 step was"
+		return "was"
 	}
-	return fmt.Sprintf("%d steps were", n)
+	return "were"
 }
 
 // writeText writes one cause.
@@ -59,10 +59,17 @@ func steps(n int) string {
 	return fmt.Sprintf("%d steps", n)
 }
 
+// maxListed is how many steps are listed of one cause.
+const maxListed = 10
+
 // list is steps by their texts.
 func list(all []Step) string {
 	var texts []string
-	for _, s := range all {
+	for i, s := range all {
+		if i == maxListed && len(all) > maxListed+1 {
+			texts = append(texts, fmt.Sprintf("and %d more", len(all)-i))
+			break
+		}
 		texts = append(texts, s.String())
 	}
 	return strings.Join(texts, ", ")
