@@ -38,16 +38,16 @@ Of one step all is said that is known, with the steps between it and the cause.`
 }
 
 func runWhy(ctx context.Context, e *cli.Env, args []string, asJSON bool) error {
-	store, err := e.OpenStore()
+	eng, err := e.OpenEngine(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	b, name, err := whichBuild(builds.In(store), args)
+	defer eng.Close()
+	b, name, err := whichBuild(builds.In(eng.Store), args)
 	if err != nil {
 		return err
 	}
-	history, err := explain.Stored(ctx, store, b.ID)
+	history, err := explain.Stored(ctx, eng.Store, eng.Blobs, b.ID)
 	if err != nil {
 		return err
 	}

@@ -120,6 +120,7 @@ func (b *build) solveWith(ctx context.Context, w *local.Worker, roots []solver.I
 	bases := travel.Bases(g)
 	opt.Solved = b.travelling.used.Solved
 	b.rememberPlan(roots)
+	defer b.rememberNearest(opt.Imports)
 	display := opt.Events
 	show := func(e solver.Event) { display(e); b.recording.Event(e) }
 	again := func(err error) *local.LayerError {

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 
 	"lamina/cmd/lamina/internal/builds"
 	"lamina/cmd/lamina/internal/cli"
 	"lamina/cmd/lamina/internal/explain"
+	"lamina/solver"
+	"lamina/solver/travel"
 )
 
 // The values of --explain.
@@ -51,7 +54,7 @@ func (b *build) explain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	history, err := explain.Stored(context.WithoutCancel(ctx), b.engine.Store, done.ID)
+	history, err := explain.Stored(context.WithoutCancel(ctx), b.engine.Store, b.engine.Blobs, done.ID)
 	if err != nil {
 		return err
 	}
@@ -67,4 +70,30 @@ func (b *build) explain(ctx context.Context) error {
 		return err
 	}
 	return report.WriteText(b.Stderr)
+}
+
+// rememberNearest remembers of the caches that were looked into what came nearest to
+// the steps that were executed.
+func (b *build) rememberNearest(imports []solver.Records) {
+	var caches []explain.Cache
+	for i, from := range imports {
+		if index, ok := from.(*travel.Index); ok {
+			caches = append(caches, explain.Cache{
+				Number: b.travelling.positions[i], Records: recordsOf(index.Cache()), Learn: index.Learn,
+			})
+		}
+	}
+	if len(caches) > 0 {
+		b.recording.Describe(func(r *builds.Build) { r.Imported = explain.Imported(r, caches) })
+	}
+}
+
+func recordsOf(c *travel.Cache) iter.Seq[*solver.Record] {
+	return func(yield func(*solver.Record) bool) {
+		for r := range c.All() {
+			if !yield(r) {
+				return
+			}
+		}
+	}
 }

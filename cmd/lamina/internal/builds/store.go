@@ -268,6 +268,17 @@ func (s *Store) Sizes() ([]Size, error) {
 	return all, nil
 }
 
+// readBy is what Blobs wants of a step.
+type readBy struct {
+	Inputs []struct {
+		Read struct {
+			Parts []struct {
+				Digest digest.Digest `json:"digest"`
+			} `json:"parts"`
+		} `json:"read"`
+	} `json:"inputs"`
+}
+
 // Blobs calls keep for each blob that a build's steps refer to, some more than
 // once: the lists of what they read. A collection keeps these, so that a build can
 // be explained as long as it is remembered.
@@ -278,15 +289,8 @@ func (s *Store) Blobs(keep func(digest.Digest)) error {
 	}
 	for _, id := range ids {
 		var b struct {
-			Steps []struct {
-				Inputs []struct {
-					Read struct {
-						Parts []struct {
-							Digest digest.Digest `json:"digest"`
-						} `json:"parts"`
-					} `json:"read"`
-				} `json:"inputs"`
-			} `json:"steps"`
+			Steps    []readBy `json:"steps"`
+			Imported []readBy `json:"imported"`
 		}
 		f, err := s.open(id)
 		if err != nil {
@@ -297,7 +301,7 @@ func (s *Store) Blobs(keep func(digest.Digest)) error {
 		if err != nil {
 			continue
 		}
-		for _, step := range b.Steps {
+		for _, step := range append(b.Steps, b.Imported...) {
 			for _, in := range step.Inputs {
 				for _, part := range in.Read.Parts {
 					keep(part.Digest)

@@ -154,6 +154,9 @@ func (e *explainer) comparable(i int, c candidate) bool {
 // place.
 func (e *explainer) sameSlot(i int, c candidate) bool {
 	s, o := &e.build.Steps[i], c.step()
+	if c.from.cache != "" { // has the steps of many builds
+		return slot(s.Name) == slot(o.Name)
+	}
 	if a, b := stage(s.Name), stage(o.Name); a != b && (stages(c.from.Build)[a] || stages(e.build)[b]) {
 		return false
 	}

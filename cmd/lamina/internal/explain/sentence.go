@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/opencontainers/go-digest"
 
@@ -196,13 +197,24 @@ func atLine(line int) string {
 // maxBrief is how much of a text is shown, in characters.
 const maxBrief = 60
 
-// brief is a text in one line that is not too long.
+// brief is a text in one line that is not too long, and cannot control a terminal: it
+// may be from a cache, where others wrote it.
 func brief(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
+	text = printable(strings.Join(strings.Fields(text), " "))
 	if r := []rune(text); len(r) > maxBrief {
 		return string(r[:maxBrief-1]) + "…"
 	}
 	return text
+}
+
+// printable is text with a mark for each character that is not to be printed.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, text)
 }
 
 func arrow(before, after string) string { return before + " -> " + after }

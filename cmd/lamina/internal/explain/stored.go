@@ -15,9 +15,10 @@ import (
 	"lamina/solver/local"
 )
 
-// Stored is what a store knows of what was before the build with this ID. Builds that
-// cannot be read explain nothing.
-func Stored(ctx context.Context, store *cache.Store, id string) (History, error) {
+// Stored is what a store knows of what was before the build with this ID. Tables are
+// read from blobs, those of the store or more. Builds that cannot be read explain
+// nothing.
+func Stored(ctx context.Context, store *cache.Store, blobs cache.Blobs, id string) (History, error) {
 	all := builds.In(store)
 	ids, err := all.IDs()
 	if err != nil {
@@ -26,7 +27,7 @@ func Stored(ctx context.Context, store *cache.Store, id string) (History, error)
 	return History{
 		Earlier: earlierOf(all, ids, id),
 		Table: func(d ocispec.Descriptor) (io.ReadCloser, error) {
-			return store.Open(ctx, d)
+			return blobs.Open(ctx, d)
 		},
 		Evicted: func(k cache.Key) (time.Time, string, error) {
 			e, err := collect.Evicted(store, k)

@@ -164,10 +164,10 @@ func lineDiff(before, after string) []string {
 	}
 	var all []string
 	for _, line := range a {
-		all = append(all, "- "+line)
+		all = append(all, "- "+printable(line))
 	}
 	for _, line := range b {
-		all = append(all, "+ "+line)
+		all = append(all, "+ "+printable(line))
 	}
 	return all
 }
