@@ -62,6 +62,9 @@ func (r *Recording) Event(e solver.Event) {
 			if i, ok := r.steps[e.Node]; ok {
 				b.Steps[i].happened(e)
 			}
+			if e.Status == solver.Started && time.Since(r.saved) >= saveShare*r.cost {
+				_ = r.save() // before it prints, so that who follows knows what that is
+			}
 		})
 	}
 }

@@ -29,12 +29,17 @@ type Recording struct {
 	steps map[solver.ID]int // where the nodes are in build.Steps
 	log   logWriter
 	saved time.Time
+	cost  time.Duration // of saving
 	timer *time.Timer // saves later; nil if there is nothing to be saved
 	over  bool
 }
 
-// saveInterval is how often the document of a running build is written at most.
-const saveInterval = time.Second
+// The document of a running build is written saveInterval after it has changed, and
+// when a step begins, if that takes less than one part in saveShare of the time.
+const (
+	saveInterval = time.Second
+	saveShare    = 20
+)
 
 // Begin begins to remember b, a build that begins now, and forgets builds that exceed
 // [DefaultLimits] with it; the caller must call [Recording.End]. b says what was
@@ -158,7 +163,8 @@ func (r *Recording) saveLater() {
 
 // save replaces the document.
 func (r *Recording) save() error {
-	r.saved = time.Now()
+	begin := time.Now()
+	defer func() { r.saved, r.cost = time.Now(), time.Since(begin) }()
 	temp, err := r.store.store.Temp()
 	if err != nil {
 		return err

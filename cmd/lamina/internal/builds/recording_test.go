@@ -116,7 +116,6 @@ func TestRunningBuild(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	r := begin(t, s, Build{})
 	happens(r, 1, nodeOne, solver.Started)
-	r.saveLater()
 	other := openStore(t, s.store.Path())
 	b := get(t, other, r.ID())
 	if b.Status != Running || b.Steps[3].Verdict != Executing || b.Steps[4].Verdict != Pending {

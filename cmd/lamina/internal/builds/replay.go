@@ -253,11 +253,11 @@ func (b *Build) marks() []mark {
 		e := progress.Event{Time: b.Started, Kind: progress.Warning, Log: []byte(text)}
 		all = append(all, mark{moment{"", progress.Warning, i}, e})
 	}
-	for i := range b.Steps {
-		all = append(all, b.Steps[i].marks(stepName(i))...)
-	}
 	for i := range b.Phases {
 		all = append(all, b.Phases[i].marks(fmt.Sprintf("phase-%d", i))...)
+	}
+	for i := range b.Steps {
+		all = append(all, b.Steps[i].marks(stepName(i))...)
 	}
 	slices.SortStableFunc(all, func(x, y mark) int { return x.Time.Compare(y.Time) })
 	return all

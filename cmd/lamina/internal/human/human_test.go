@@ -69,3 +69,30 @@ func TestAgo(t *testing.T) {
 		t.Errorf("Ago of the zero time = %q", got)
 	}
 }
+
+func TestTook(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0.0s", 49 * time.Millisecond: "0.0s", 340 * time.Millisecond: "0.3s", 12340 * time.Millisecond: "12.3s",
+		99949 * time.Millisecond: "99.9s", 100 * time.Second: "1m 40s", 119600 * time.Millisecond: "2m 00s",
+		59*time.Minute + 59*time.Second: "59m 59s", 3599600 * time.Millisecond: "1h 00m", 25*time.Hour + 89*time.Second: "25h 01m",
+	} {
+		if got := Took(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestParseDuration(t *testing.T) {
+	for s, want := range map[string]time.Duration{
+		"90s": 90 * time.Second, "36h": 36 * time.Hour, "7d": 7 * 24 * time.Hour, "0": 0, "1h30m": 90 * time.Minute, "0d": 0,
+	} {
+		if got, err := ParseDuration(s); err != nil || got != want {
+			t.Errorf("%q is %v, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "d", "7", "-1h", "-1d", "1.5d", "week", "99999999d"} {
+		if got, err := ParseDuration(s); err == nil {
+			t.Errorf("%q is %v", s, got)
+		}
+	}
+}
