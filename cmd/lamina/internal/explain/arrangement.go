@@ -14,6 +14,12 @@ func chain(b *builds.Build, at int) []int {
 	return all
 }
 
+// bottom is what the step at stands on in the end: its base.
+func bottom(b *builds.Build, at int) int {
+	all := chain(b, at)
+	return all[len(all)-1]
+}
+
 // above are the elements of a chain before the one whose result is id; none if there
 // is no such.
 func above(b *builds.Build, chain []int, id string) []int {

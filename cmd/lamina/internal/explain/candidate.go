@@ -114,10 +114,11 @@ func (o *earlier) group() int {
 }
 
 // nearest is the step that differs least from step i, of the first group that has any
-// like it. Of those that differ equally it is that of the build which has the most
-// instructions in common, and then the latest.
+// like it. Of those that differ equally it is that of the build which what step i
+// stands on is compared with, then of the one that has the most instructions in
+// common, and then the latest.
 func (e *explainer) nearest(i int) (best candidate, ok bool) {
-	least := 0
+	least, parents := 0, e.comparedBelow(i)
 	for _, o := range e.earlier {
 		for at := range o.Steps {
 			c := candidate{o, at}
@@ -125,12 +126,35 @@ func (e *explainer) nearest(i int) (best candidate, ok bool) {
 				continue
 			}
 			d := e.distance(i, c)
-			if !ok || cmp.Or(o.group()-best.from.group(), d-least, o.apart-best.from.apart) < 0 {
+			if !ok || cmp.Or(o.group()-best.from.group(), d-least, prefer(parents, o, best.from), o.apart-best.from.apart) < 0 {
 				best, least, ok = c, d, true
 			}
 		}
 	}
 	return best, ok
+}
+
+// comparedBelow is what the step that step i stands on was compared with, nil if that
+// was not executed.
+func (e *explainer) comparedBelow(i int) *earlier {
+	in := e.build.Steps[i].Inputs
+	if len(in) == 0 || e.reasons == nil || !e.build.Steps[in[0].Step].Verdict.Ran() {
+		return nil
+	}
+	return e.reason(in[0].Step).from
+}
+
+// prefer orders a and b by which of them is the preferred.
+func prefer(preferred, a, b *earlier) int {
+	switch {
+	case a == b || preferred == nil:
+		return 0
+	case a == preferred:
+		return -1
+	case b == preferred:
+		return 1
+	}
+	return 0
 }
 
 // comparable tells whether c may be what step i was before: it is the same operation
@@ -189,13 +213,19 @@ func strangers(b *builds.Build, s *builds.Step, others map[string]bool) []string
 	return all
 }
 
-// distance is in how many things step i differs from c.
+// distance is in how many things step i differs from c, twice. Another image of the
+// same name is half a difference.
 func (e *explainer) distance(i int, c candidate) int {
 	s, o := &e.build.Steps[i], c.step()
-	n := len(differences(o, s))
-	for j := range s.Inputs {
-		if j >= len(o.Inputs) || !sameInput(o.Inputs[j], s.Inputs[j]) {
-			n++
+	n := 2 * len(differences(o, s))
+	for j, in := range s.Inputs {
+		if j < len(o.Inputs) && sameInput(o.Inputs[j], in) {
+			continue
+		}
+		n += 2
+		old, ok := c.from.source(c.at, j)
+		if source := &e.build.Steps[in.Step]; ok && source.Kind == "image" && imageName(source.Name) == imageName(c.from.Steps[old].Name) {
+			n--
 		}
 	}
 	return n

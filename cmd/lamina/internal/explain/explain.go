@@ -90,6 +90,7 @@ type reason struct {
 	// via are the steps it stands on that were executed, with what it reads of them.
 	via  []Link
 	near *Near
+	from *earlier // that near is from
 }
 
 func (e *explainer) anythingRan() bool {

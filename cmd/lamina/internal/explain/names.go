@@ -61,7 +61,8 @@ var imageDigest = regexp.MustCompile(`@sha256:[0-9a-f]{64}$`)
 // imageName is the name of the image that a FROM is of.
 func imageName(name string) string {
 	_, ref, _ := strings.Cut(instruction(name), "FROM ")
-	return imageDigest.ReplaceAllString(ref, "")
+	ref = strings.TrimPrefix(imageDigest.ReplaceAllString(ref, ""), "docker.io/")
+	return strings.TrimPrefix(ref, "library/")
 }
 
 // step is how people know step number i of the build. One that is internal is known

@@ -30,7 +30,7 @@ func (e *explainer) reason(i int) *reason {
 		e.unlikeAnything(r, i)
 		return r
 	}
-	r.near = c.near()
+	r.near, r.from = c.near(), c.from
 	e.compare(r, i, i, c, map[int]bool{})
 	if len(r.causes) == 0 {
 		e.blame(r, i, Cause{Kind: Unknown})
@@ -77,7 +77,7 @@ func (e *explainer) recordless(r *reason, i int) bool {
 	s := &e.build.Steps[i]
 	same, ok := e.sameKey(s)
 	if ok {
-		r.near = same.near()
+		r.near, r.from = same.near(), same.from
 	}
 	switch {
 	case s.Lost:
@@ -144,6 +144,9 @@ func (e *explainer) compare(r *reason, i, at int, c candidate, seen map[int]bool
 	s, o := &e.build.Steps[at], c.step()
 	found := differences(o, s)
 	for _, d := range found {
+		if d.kind == Env && e.fromBase(r, at, c, d) {
+			continue
+		}
 		e.blame(r, at, e.attribute(d, s, o))
 	}
 	for j, in := range s.Inputs {
@@ -154,6 +157,24 @@ func (e *explainer) compare(r *reason, i, at int, c candidate, seen map[int]bool
 			e.input(r, i, at, j, c, seen)
 		}
 	}
+}
+
+// fromBase blames the base image for a variable that no instruction sets, if it is
+// another.
+func (e *explainer) fromBase(r *reason, at int, c candidate, d difference) bool {
+	s, o := &e.build.Steps[at], c.step()
+	_, here := variable(s, d.subject, d.after)
+	_, there := variable(o, d.subject, d.before)
+	if here || there || c.from.cache != "" {
+		return false
+	}
+	mine, theirs := bottom(e.build, at), bottom(c.from.Build, c.at)
+	image, old := &e.build.Steps[mine], &c.from.Steps[theirs]
+	if image.Kind != "image" || old.Kind != "image" || image.ID == old.ID {
+		return false
+	}
+	e.blame(r, mine, e.base(image, old, candidate{c.from, theirs}))
+	return true
 }
 
 // input explains why input number j of the step at is not that of c.

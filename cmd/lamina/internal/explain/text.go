@@ -107,10 +107,16 @@ func (r *Report) writeChain(b *strings.Builder, x Explained, indent string, seen
 			}
 		}
 	}
+	own := false
 	for _, i := range x.Causes {
 		if !told[i] {
 			r.Causes[i].writeWhole(b, indent)
+			own = true
 		}
+	}
+	inner := indent // a chain without branches is no deeper than its beginning
+	if own || len(x.Via) > 1 {
+		inner += "  "
 	}
 	for _, l := range x.Via {
 		parent, ok := r.step(l.Step)
@@ -124,7 +130,7 @@ func (r *Report) writeChain(b *strings.Builder, x Explained, indent string, seen
 		if l.More > 0 {
 			fmt.Fprintf(b, "%s  and %s\n", indent, moreFiles(l.More))
 		}
-		r.writeChain(b, parent, indent+"  ", seen)
+		r.writeChain(b, parent, inner, seen)
 	}
 }
 
