@@ -21,6 +21,7 @@ import (
 //	index/ab/abcd…                        records, by key; see [Store.Index]
 //	origins/abcd…                         repositories that are known to hold a blob
 //	layers/ mounts/ containers/           of package layer, of cache mounts, of runner/container
+//	builds/                               of package builds
 //	locks/                                a lock file for each key that is being worked on
 //	tmp/<process>/                        half-made work, swept once its process is dead
 //
