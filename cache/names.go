@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -28,11 +27,15 @@ func (s *Store) Names(_ context.Context) ([]Named, error) {
 	if err != nil {
 		return nil, err
 	}
+	return named(idx), nil
+}
+
+func named(idx ocispec.Index) []Named {
 	var all []Named
 	for _, d := range idx.Manifests {
 		all = append(all, Named{d.Annotations[ocispec.AnnotationRefName], bare(d)})
 	}
-	return all, nil
+	return all
 }
 
 // Resolve returns the root that name stands for; see [Repository].
@@ -151,18 +154,19 @@ func bare(d ocispec.Descriptor) ocispec.Descriptor {
 }
 
 func (s *Store) readIndex() (ocispec.Index, error) {
-	var idx ocispec.Index
-	data, err := os.ReadFile(s.Path(indexFile))
-	if errors.Is(err, fs.ErrNotExist) {
+	idx, err := s.parseIndex()
+	if err == nil {
 		return idx, nil
 	}
-	if err != nil {
+	var damaged *damagedIndexError
+	if missing := errors.Is(err, fs.ErrNotExist); !missing && !errors.As(err, &damaged) {
 		return idx, fmt.Errorf("read store: %w", err)
+	} else if last, lerr := s.lastIndex(); lerr == nil {
+		return last, nil
+	} else if missing {
+		return ocispec.Index{}, nil
 	}
-	if err := json.Unmarshal(data, &idx); err != nil {
-		return idx, fmt.Errorf("read store: %s is damaged: %w", s.Path(indexFile), err)
-	}
-	return idx, nil
+	return idx, fmt.Errorf("read store: %w", err)
 }
 
 // updateIndex changes the roots under a lock and publishes them, if they changed.
@@ -180,25 +184,36 @@ func (s *Store) updateIndex(ctx context.Context, change func([]Named) []Named) e
 	if slices.EqualFunc(before, after, sameNamed) {
 		return nil
 	}
+	data, err := encodeIndex(after)
+	if err != nil {
+		return err
+	}
+	return s.writeIndex(data)
+}
+
+// encodeIndex is roots as index.json has them.
+func encodeIndex(roots []Named) ([]byte, error) {
 	idx := ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: ocispec.MediaTypeImageIndex,
 		Manifests: []ocispec.Descriptor{}, // never null
 	}
-	for _, n := range after {
+	for _, n := range roots {
 		d := bare(n.Root)
 		if n.Name != "" {
 			d.Annotations = map[string]string{ocispec.AnnotationRefName: n.Name}
 		}
 		idx.Manifests = append(idx.Manifests, d)
 	}
-	data, err := json.MarshalIndent(idx, "", "  ")
-	if err != nil {
-		return err
-	}
+	return json.MarshalIndent(idx, "", "  ")
+}
+
+// writeIndex publishes index.json. The caller has locked it.
+func (s *Store) writeIndex(data []byte) error {
 	if err := s.writeFile(indexFile, data, true); err != nil {
 		return fmt.Errorf("write store: %w", err)
 	}
+	_ = s.writeFile(indexCopy, encodeRecord(data), false) // at worst there is no copy of it
 	return nil
 }
 

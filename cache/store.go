@@ -18,6 +18,7 @@ import (
 // number of processes at once.
 //
 //	oci-layout index.json blobs/sha256/   an OCI image layout, with every name and blob
+//	index.copy                            index.json once more, with a checksum
 //	index/ab/abcd…                        records, by key; see [Store.Index]
 //	origins/abcd…                         repositories that are known to hold a blob
 //	layers/ mounts/ containers/           of package layer, of cache mounts, of runner/container
@@ -59,8 +60,7 @@ func Open(root string) (*Store, error) {
 	if _, err := os.Stat(s.Path(layoutFile)); err == nil {
 		return s, nil
 	}
-	layout := []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
-	if err := s.writeFile(layoutFile, layout, true); err != nil {
+	if err := s.WriteLayout(); err != nil {
 		return nil, fmt.Errorf("make store: %w", err)
 	}
 	return s, nil
