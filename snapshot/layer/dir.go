@@ -1,7 +1,6 @@
 package layer
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -58,21 +57,49 @@ func (d *Dir) ID() snapshot.ID { return d.id }
 // Path returns the directory with the layer's files, in overlay's form.
 func (d *Dir) Path() string { return d.pool.path(d.id, "fs") }
 
-// Info returns what is known of the layer: nothing, the zero Info, is no error.
+// Info returns what is known of the layer: nothing, the zero Info, is no error. Nor is
+// what was damaged: all of it can be computed again.
 func (d *Dir) Info() (Info, error) {
-	var info Info
-	b, err := os.ReadFile(d.pool.path(d.id, "info.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return info, nil
-	}
-	if err != nil {
-		return info, fmt.Errorf("layer %s: %w", d.id, err)
-	}
-	if json.Unmarshal(b, &info) != nil {
-		// Torn by a power failure. All of it can be computed again.
+	info, err := d.readInfo()
+	if errors.Is(err, errInfoDamaged) {
 		return Info{}, nil
 	}
+	return info, err
+}
+
+func (d *Dir) readInfo() (Info, error) {
+	b, err := os.ReadFile(d.pool.path(d.id, infoName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Info{}, nil
+	}
+	var info Info
+	if err == nil {
+		info, err = decodeInfo(b)
+	}
+	if err != nil {
+		return Info{}, fmt.Errorf("layer %s: %w", d.id, err)
+	}
 	return info, nil
+}
+
+// CheckInfo tells whether what [Dir.Info] reads is damaged.
+func (d *Dir) CheckInfo() error {
+	_, err := d.readInfo()
+	return err
+}
+
+// CheckSidecar tells whether what says the true attributes of files is damaged.
+func (d *Dir) CheckSidecar() error {
+	_, err := d.side()
+	return err
+}
+
+// ForgetInfo removes what is known of the layer id beside its files.
+func (p *Pool) ForgetInfo(id snapshot.ID) error {
+	if err := checkID(id); err != nil {
+		return err
+	}
+	return os.Remove(p.path(id, infoName))
 }
 
 // Sidecar tells whether a process that sees Path would see wrong owners, modes

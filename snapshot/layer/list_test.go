@@ -373,3 +373,25 @@ func FuzzReadList(f *testing.F) {
 		}
 	})
 }
+
+// TestCompareDamagedList changes each byte of a list: it is the list that is damaged then.
+func TestCompareDamagedList(t *testing.T) {
+	p := open(t, t.TempDir())
+	d := commit(t, p, "l", file("a/b", "a"), digested("b"), link("b", "c"), whiteout("d"), symlink("e", "f"))
+	name := filepath.Join(filepath.Dir(d.Path()), "list")
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range data {
+		flipped := bytes.Clone(data)
+		flipped[i] ^= 1 << (i % 8)
+		if err := os.WriteFile(name, flipped, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := d.Compare(t.Context(), func(diff layer.Difference) error { return errors.New(diff.String()) })
+		if !errors.Is(err, layer.ErrListDamaged) {
+			t.Errorf("byte %d: %v", i, err)
+		}
+	}
+}

@@ -76,6 +76,20 @@ func writeList(file string, write func(*ListWriter) error) error {
 	})
 }
 
+// MakeList makes a list of the layer id, which reads all its content, unless it has one.
+// When ctx ends there is none.
+func (p *Pool) MakeList(ctx context.Context, id snapshot.ID) error {
+	d, err := p.Open(id)
+	if err != nil || d.HasList() {
+		return err
+	}
+	c := comparison{ctx: ctx, dir: d}
+	return p.SetList(id, func(w *ListWriter) error {
+		c.each = w.Add
+		return c.run(nil) // there is nothing to compare it with
+	})
+}
+
 // CompleteList makes a list of the layer id that has the digest of every regular
 // file: a new one, or the one that there is with what it lacked. It reads the files
 // whose digests are not known yet. A file that is not what the list says is a

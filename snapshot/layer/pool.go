@@ -2,7 +2,6 @@ package layer
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -99,6 +98,33 @@ func (p *Pool) Open(id snapshot.ID) (*Dir, error) {
 		p.dirs[id] = d
 	}
 	return d, nil
+}
+
+// ErrTorn reports a layer that a power failure may have damaged. [Pool.Open] removes
+// it.
+var ErrTorn = errors.New("the power failed before the layer was on the disk")
+
+// Peek is Open for who only looks: a layer that Open would remove is [ErrTorn], and
+// what was read of the layer before is read again.
+func (p *Pool) Peek(id snapshot.ID) (*Dir, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	st, err := os.Lstat(p.path(id, "fs"))
+	if err == nil && !st.IsDir() {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return nil, missing("open layer", string(id), err)
+	}
+	boot, err := readMark(p.path(id, markName))
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", id, err)
+	}
+	if boot != "" && boot != p.boot {
+		return nil, fmt.Errorf("layer %s: %w", id, ErrTorn)
+	}
+	return newDir(p, id), nil
 }
 
 // Find returns the layer whose diff ID is diffID, or fs.ErrNotExist.
@@ -238,12 +264,19 @@ func (p *Pool) SetInfo(id snapshot.ID, info Info) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	file := filepath.Join(tmp, "info.json")
-	err = writeNew(file, func(w *bufio.Writer) error { return json.NewEncoder(w).Encode(info) })
+	file := filepath.Join(tmp, infoName)
+	data, err := encodeInfo(info)
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(file, p.path(id, "info.json")); err != nil {
+	err = writeNew(file, func(w *bufio.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(file, p.path(id, infoName)); err != nil {
 		return err
 	}
 	if info.DiffID == "" {

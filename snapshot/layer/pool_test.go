@@ -1,6 +1,7 @@
 package layer_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -99,11 +100,22 @@ func TestInfo(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("info (-want +got):\n%s", diff)
 	}
-	if err := os.WriteFile(filepath.Join(root, "layers/a/info.json"), []byte(`{"diffID":"sha2`), 0o600); err != nil {
+	file := filepath.Join(root, "layers/a/info.json")
+	data, err := os.ReadFile(file)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := l.Info(); err != nil || !cmp.Equal(info, layer.Info{}) {
-		t.Errorf("torn: got %+v, %v", info, err)
+	for i := range data {
+		torn, changed := bytes.Clone(data[:i]), bytes.Clone(data)
+		changed[i]++ // other digits, too
+		for _, damaged := range [][]byte{torn, changed} {
+			if err := os.WriteFile(file, damaged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if info, err := l.Info(); err != nil || !cmp.Equal(info, layer.Info{}) && !cmp.Equal(info, want) {
+				t.Errorf("%q: got %+v, %v", damaged, info, err)
+			}
+		}
 	}
 }
 
