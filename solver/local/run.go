@@ -130,14 +130,29 @@ func (w *Worker) run(ctx context.Context, t solver.Task, op solver.Run, out solv
 	defer tx.Close()
 	p.spec.Root = tx.Mounts()
 	shown := redacting(out, p.secrets)
+	begin := time.Now()
 	if err := errors.Join(w.execute(ctx, run, p.spec, shown), shown.flush()); err != nil {
 		return nil, err
 	}
+	took := time.Since(begin)
 	id := newID()
 	if err := tx.Commit(ctx, id); err != nil {
 		return nil, err
 	}
+	w.list(ctx, id, took/listShare)
 	return onTop(t.Inputs[0], id), nil
+}
+
+// listShare is what part of the time that a command took may be spent on listing what
+// it made. Nobody notices a fiftieth.
+const listShare = 50
+
+// list lists the files of a new layer, if that takes no longer than budget: then
+// "lamina fsck" can tell damage to them. Others are listed when they are packed.
+func (w *Worker) list(ctx context.Context, id snapshot.ID, budget time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	_ = w.Pool.MakeList(ctx, id) // there need be none
 }
 
 // keepKernel marks the mount points of the kernel's filesystems. An image that
