@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -102,6 +103,37 @@ func (e encoder) form(epoch *time.Time, all bool) string {
 		return fmt.Sprintf("%s=%d", form, epoch.Unix())
 	}
 	return fmt.Sprintf("%s@%d", form, epoch.Unix())
+}
+
+// ParseForm returns the options that make the form of a layer by which
+// [layer.Info] remembers it.
+func ParseForm(form string) (PackOptions, error) {
+	var opt PackOptions
+	name := form
+	if i := strings.IndexAny(form, "@="); i >= 0 {
+		seconds, err := strconv.ParseInt(form[i+1:], 10, 64)
+		if err != nil {
+			return opt, fmt.Errorf("form %q: %w", form, err)
+		}
+		epoch := time.Unix(seconds, 0).UTC()
+		name, opt.Epoch, opt.AllTimes = form[:i], &epoch, form[i] == '='
+	}
+	name, level, ok := strings.Cut(name, "-")
+	if opt.Compression = Compression(name); ok {
+		n, err := strconv.Atoi(level)
+		if err != nil {
+			return opt, fmt.Errorf("form %q: %w", form, err)
+		}
+		opt.Level = &n
+	}
+	enc, err := newEncoder(opt.Compression, opt.Level)
+	if err == nil && enc.form(opt.Epoch, opt.AllTimes) != form {
+		err = errors.New("it is not made any more")
+	}
+	if err != nil {
+		return opt, fmt.Errorf("form %q: %w", form, err)
+	}
+	return opt, nil
 }
 
 func (e encoder) mediaType() string {

@@ -197,6 +197,32 @@ func (x *indexFile) all() iter.Seq[record] {
 	}
 }
 
+// CheckIndex tells whether an index file is damaged, in whole or in part. One that
+// does not exist is not.
+func CheckIndex(file string) (damaged bool, err error) {
+	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	x, err := openIndexFile(file)
+	if err != nil || x == nil {
+		return x == nil, err
+	}
+	defer x.close()
+	var buf []byte
+	for n := range len(x.fences) / fenceSize {
+		if buf = x.block(n, buf); len(buf) == 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// RepairIndex writes an index file anew without what is damaged of it.
+func RepairIndex(file string) error {
+	x, err := replaceIndex(file, nil, 0)
+	return errors.Join(err, x.close())
+}
+
 // merge returns the records of old, which are sorted, and fresh, in order. Where
 // both have a key, that of fresh counts.
 func merge(old iter.Seq[record], fresh map[key]record) iter.Seq[record] {
