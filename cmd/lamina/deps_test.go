@@ -50,6 +50,7 @@ var layers = map[string][]string{
 	"cmd/lamina/internal/collect":    {"*"},
 	"cmd/lamina/internal/engine":     {"*"},
 	"cmd/lamina/internal/explain":    {"cache", "cmd/lamina/internal/builds", "cmd/lamina/internal/collect", "cmd/lamina/internal/human", "snapshot/fileset", "solver", "solver/local"},
+	"cmd/lamina/internal/fsck":       {"*"},
 	"cmd/lamina/internal/human":      nil,
 	"cmd/lamina/internal/intake":     {"cmd/lamina/internal/human", "snapshot", "snapshot/fileset", "solver"},
 	"cmd/lamina/internal/policy":     nil,

@@ -152,7 +152,7 @@ func (b *build) solve(ctx context.Context, in *input) (results, error) {
 	if err := b.settle(); err != nil {
 		return nil, err
 	}
-	sums, err := fileset.OpenIndex(b.engine.Store.Path("sums"))
+	sums, err := fileset.OpenIndex(b.engine.Store.Path(engine.SumsFile))
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,9 @@ import (
 	"lamina/solver/local"
 )
 
+// SumsFile is the file of the store that remembers the digests of files.
+const SumsFile = "sums"
+
 // Engine is a store and everything that works on it.
 type Engine struct {
 	Store    *cache.Store

@@ -45,6 +45,16 @@ func (p Place) origin() (string, error) {
 // layoutOrigin begins the origins that are OCI layouts on this machine.
 const layoutOrigin = "oci-layout:"
 
+// IsOrigin tells whether origin, which the store has of a blob, names a place at all.
+func IsOrigin(origin string) bool {
+	if escaped, ok := strings.CutPrefix(origin, layoutOrigin); ok {
+		dir, err := url.PathUnescape(escaped)
+		return err == nil && strings.HasPrefix(dir, "/")
+	}
+	_, err := registry.ParseName(origin)
+	return err == nil
+}
+
 // openOrigin returns the blobs of a repository ("registry/path") or a layout, or those
 // in a bundle, which is fetched from wherever it is.
 func (e *Engine) openOrigin(origin string) (cache.Blobs, error) {
