@@ -22,6 +22,9 @@ type Offer struct {
 	Blobs   cache.Blobs
 	// Place is where it lies, for people.
 	Place string
+	// MaxSize is the most bytes that a mount may have which comes from there; 0 is no
+	// limit.
+	MaxSize int64
 }
 
 // outdated is how much newer an offer has to be than the last use of a mount that
@@ -30,8 +33,6 @@ const outdated = 24 * time.Hour
 
 // RestoreOptions are the options of [Mounts.Restore].
 type RestoreOptions struct {
-	// MaxSize is the most bytes that a mount may have that is restored; 0 is no limit.
-	MaxSize int64
 	// Begin is told, if it is not nil, before something is fetched, and Failed of
 	// each offer that could not be used.
 	Begin  func(Offer)
@@ -113,8 +114,8 @@ func (m Mounts) better(ctx context.Context, name string, v *Version) (bool, erro
 // restore makes the mount name of an offer.
 func (m Mounts) restore(ctx context.Context, name string, o Offer, opt RestoreOptions) error {
 	v := o.Version
-	if opt.MaxSize > 0 && v.Size > opt.MaxSize {
-		return fmt.Errorf("it has %d bytes, more than the %d that are allowed", v.Size, opt.MaxSize)
+	if o.MaxSize > 0 && v.Size > o.MaxSize {
+		return fmt.Errorf("it has %d bytes, more than the %d that are allowed", v.Size, o.MaxSize)
 	}
 	if opt.Begin != nil {
 		opt.Begin(o)

@@ -37,7 +37,7 @@ var layers = map[string][]string{
 
 	// From a Dockerfile to what this machine does.
 	"frontend":     {"snapshot", "solver"},
-	"solver/local": {"cache", "runner", "snapshot", "snapshot/fileset", "snapshot/layer", "snapshot/layertar", "solver", "solver/local/gitsource"},
+	"solver/local": {"cache", "cache/mounts", "runner", "snapshot", "snapshot/fileset", "snapshot/layer", "snapshot/layertar", "solver", "solver/local/gitsource"},
 
 	"solver/travel":          {"cache", "cache/mounts", "exporter", "exporter/archive", "snapshot", "snapshot/fileset", "snapshot/layer", "solver"},
 	"solver/local/gitsource": {"solver"},

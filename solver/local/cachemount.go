@@ -3,40 +3,31 @@ package local
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
-	"github.com/opencontainers/go-digest"
-
-	"lamina/cache"
+	"lamina/cache/mounts"
+	"lamina/runner"
 	"lamina/snapshot"
 	"lamina/snapshot/fileset"
 	"lamina/snapshot/layer"
 	"lamina/solver"
 )
 
-// Cache mounts are plain directories that outlive builds:
-//
-//	mounts/<name>/id      what the Dockerfile calls it, for people
-//	mounts/<name>/data    what is mounted: a directory, or what its source is
-//
-// The name is a digest of the id and of what a new one starts from. A "private"
-// cache whose directory is taken gets another, <name>-1, <name>-2, …
-
-// claimCaches finds the directories of all caches of a step. Locks are taken in
+// claimCaches decides on the directories of all caches of a step. Locks are taken in
 // one order by everybody: two steps that want the same two never wait for each
 // other.
-func (p *prepared) claimCaches(ctx context.Context, t solver.Task, mounts []solver.RunMount, out solver.Output) error {
+func (p *prepared) claimCaches(ctx context.Context, t solver.Task, all []solver.RunMount, out solver.Output) error {
 	type claim struct{ name, sharing, id string }
 	var claims []claim
-	for _, m := range mounts {
+	for _, m := range all {
 		if m.Type == solver.MountCache {
-			claims = append(claims, claim{cacheName(t, m), m.Sharing, m.CacheID})
+			claims = append(claims, claim{cacheSpec(t, m).Name(), m.Sharing, m.CacheID})
 		}
 	}
 	slices.SortFunc(claims, func(a, b claim) int {
@@ -47,16 +38,17 @@ func (p *prepared) claimCaches(ctx context.Context, t solver.Task, mounts []solv
 		if _, twice := p.caches[c.name]; twice {
 			continue // a step does not exclude itself
 		}
-		dir, err := p.claim(ctx, c.name, c.id, c.sharing, out)
+		own, err := p.claim(ctx, c.name, c.id, c.sharing, out)
 		if err != nil {
 			return fmt.Errorf("cache %s: %w", c.id, err)
 		}
-		p.caches[c.name] = dir
+		p.caches[c.name] = own
 	}
 	return nil
 }
 
-// claim returns the directory to use and, as sharing says, keeps others away.
+// claim returns the name of the directory to use and, as sharing says, keeps others
+// away.
 func (p *prepared) claim(ctx context.Context, name, id, sharing string, out solver.Output) (string, error) {
 	store := p.worker.Store
 	keep := func(unlock func()) {
@@ -64,7 +56,7 @@ func (p *prepared) claim(ctx context.Context, name, id, sharing string, out solv
 	}
 	switch sharing {
 	case "", "shared":
-		return store.Path("mounts", name), nil
+		return name, nil
 	case "locked":
 		unlock, ok, err := store.TryLock("mount " + name)
 		if err == nil && !ok {
@@ -75,7 +67,7 @@ func (p *prepared) claim(ctx context.Context, name, id, sharing string, out solv
 			return "", err
 		}
 		keep(unlock)
-		return store.Path("mounts", name), nil
+		return name, nil
 	case "private":
 		for n := 0; ; n++ {
 			own := name
@@ -88,35 +80,78 @@ func (p *prepared) claim(ctx context.Context, name, id, sharing string, out solv
 			}
 			if ok {
 				keep(unlock)
-				return store.Path("mounts", own), nil
+				return own, nil
 			}
 		}
 	}
 	return "", fmt.Errorf("unknown sharing %q", sharing)
 }
 
-// cache mounts a cache, which is made if this is its first use.
+// cache mounts a cache, which is fetched or made if this is its first use.
 func (p *prepared) cache(ctx context.Context, t solver.Task, m solver.RunMount, out solver.Output) error {
-	dir := p.caches[cacheName(t, m)]
-	data := filepath.Join(dir, "data")
-	if _, err := os.Lstat(data); errors.Is(err, fs.ErrNotExist) {
-		if err := p.newCache(ctx, t, m, dir, out); err != nil {
+	spec := cacheSpec(t, m)
+	own := p.caches[spec.Name()]
+	if own == spec.Name() && p.worker.Caches != nil {
+		if err := p.worker.restore(ctx, spec, out); err != nil {
+			return fmt.Errorf("restore cache %s: %w", m.CacheID, err)
+		}
+	}
+	all := mounts.In(p.worker.Store)
+	release, err := all.Use(ctx, own)
+	for ; errors.Is(err, fs.ErrNotExist); release, err = all.Use(ctx, own) { // again, if somebody removes it at once
+		err := all.Make(own, spec, func(data string) error { return p.firstContent(ctx, t, m, data, out) })
+		if err != nil {
 			return fmt.Errorf("make cache %s: %w", m.CacheID, err)
 		}
-	} else if err != nil {
-		return err
 	}
-	used := time.Now()
-	os.Chtimes(dir, used, used) // what is not used can be pruned; that it fails is no loss
+	if err != nil {
+		return fmt.Errorf("cache %s: %w", m.CacheID, err)
+	}
+	p.closers = append(p.closers, func() error { release(); return nil })
+	all.Used(own, spec, t.Node.Name)
 	if m.Input == 0 && m.Source != "" {
-		return p.partOfCache(m, data)
+		return p.partOfCache(m, all.Data(own))
 	}
-	mount := snapshot.Mount{Type: "bind", Source: data, Target: m.Target}
+	mount := snapshot.Mount{Type: "bind", Source: all.Data(own), Target: m.Target}
 	if m.ReadOnly {
 		mount.Options = append(mount.Options, "ro")
 	}
 	p.spec.Mounts = append(p.spec.Mounts, mount)
 	return nil
+}
+
+// restore makes a cache of what other machines left of it, if that is better than
+// what is here. That it cannot be had is no reason to fail.
+func (w *Worker) restore(ctx context.Context, spec mounts.Spec, out solver.Output) error {
+	return mounts.In(w.Store).Restore(ctx, spec, w.Caches(spec), mounts.RestoreOptions{
+		Begin: func(o mounts.Offer) {
+			fmt.Fprintf(out, "cache %s comes from %s: %d files, %d bytes\n", spec.ID, o.Place, o.Version.Files, o.Version.Size)
+		},
+		Failed: func(o mounts.Offer, err error) {
+			fmt.Fprintf(out, "cache %s cannot be had from %s: %v\n", spec.ID, o.Place, err)
+		},
+	})
+}
+
+// MountCaches adds the caches among all to a container, as a RUN has them: the same
+// directories, with the same locks. who is said to use them; release gives them back
+// once the container has ended.
+func (w *Worker) MountCaches(ctx context.Context, spec *runner.Spec, all []solver.RunMount, who string, out solver.Output) (release func() error, err error) {
+	p := &prepared{worker: w, spec: *spec}
+	t := solver.Task{Node: solver.Node{Name: who}}
+	if err := p.claimCaches(ctx, t, all, out); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	for _, m := range all {
+		if m.Type != solver.MountCache {
+			continue
+		}
+		if err := p.cache(ctx, t, m, out); err != nil {
+			return nil, errors.Join(fmt.Errorf("mount on %s: %w", m.Target, err), p.close())
+		}
+	}
+	*spec = p.spec
+	return p.close, nil
 }
 
 // partOfCache mounts what earlier steps left at the source of m, of which links
@@ -141,48 +176,48 @@ func startsEmpty(m solver.RunMount) bool {
 	return m.Input == 0 || m.Mode != nil || m.UID != nil || m.GID != nil
 }
 
-// cacheName tells caches apart: the same id with another owner, mode or origin
-// is another cache, as its first content would be another.
-func cacheName(t solver.Task, m solver.RunMount) string {
-	from, source, attrs := "", "", ""
+// cacheSpec says which cache m is.
+func cacheSpec(t solver.Task, m solver.RunMount) mounts.Spec {
+	from := ""
 	if m.Input != 0 {
-		from, source = t.Inputs[m.Input].ID.String(), m.Source
+		from = t.Inputs[m.Input].ID.String()
+	}
+	return specOf(m, from)
+}
+
+// specOf says which cache m is, if it starts from what has this identity.
+func specOf(m solver.RunMount, from string) mounts.Spec {
+	s := mounts.Spec{ID: m.CacheID}
+	if m.Input != 0 {
+		s.From, s.Source = from, m.Source
 	}
 	if m.Mode != nil || m.UID != nil || m.GID != nil {
-		attrs = fmt.Sprintf("%o %d %d", or(m.Mode, 0o755), or(m.UID, 0), or(m.GID, 0))
+		s.Attrs = &mounts.Attrs{Mode: or(m.Mode, 0o755), UID: or(m.UID, 0), GID: or(m.GID, 0)}
 	}
-	d := digest.FromString(fmt.Sprintf("%q %q %q %q", m.CacheID, attrs, from, source))
-	return d.Encoded()[:32]
+	return s
 }
 
-// newCache makes the directory of a cache with its first content. It is made
-// beside and renamed: of two who make the same, one wins, and nobody sees half.
-func (p *prepared) newCache(ctx context.Context, t solver.Task, m solver.RunMount, dir string, out solver.Output) error {
-	tmp, err := p.worker.Store.Temp()
-	if err != nil {
-		return err
-	}
-	made, err := os.MkdirTemp(tmp, "mount-")
-	if err != nil {
-		return err
-	}
-	defer cache.RemoveAll(made) // a no-op once it is renamed
-	if err := os.WriteFile(filepath.Join(made, "id"), []byte(m.CacheID+"\n"), 0o600); err != nil {
-		return err
-	}
-	if err := p.firstContent(ctx, t, m, filepath.Join(made, "data"), out); err != nil {
-		return err
-	}
-	err = os.Rename(made, dir)
-	if errors.Is(err, fs.ErrExist) || err != nil && isThere(filepath.Join(dir, "data")) {
+// CachesOf returns which caches the step of a record mounts: of a RUN, and those
+// whose origin is recorded.
+func CachesOf(r *solver.Record) []mounts.Spec {
+	var op solver.Run
+	if r.Kind != "run" || json.Unmarshal(r.Op, &op) != nil {
 		return nil
 	}
-	return err
-}
-
-func isThere(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
+	var all []mounts.Spec
+	for _, m := range op.Mounts {
+		if m.Type != solver.MountCache || m.Input < 0 || m.Input >= len(r.Inputs) {
+			continue
+		}
+		from := ""
+		if m.Input != 0 {
+			if from = r.Inputs[m.Input].ID.String(); from == "" {
+				continue
+			}
+		}
+		all = append(all, specOf(m, from))
+	}
+	return all
 }
 
 // firstContent makes the directory data: empty, or a copy of what the mount's

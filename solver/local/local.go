@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"lamina/cache"
+	"lamina/cache/mounts"
 	"lamina/runner"
 	"lamina/snapshot"
 	"lamina/snapshot/fileset"
@@ -42,6 +43,9 @@ type Config struct {
 	// SSH returns the agent of this id, "default" usually; it is fs.ErrNotExist if
 	// there is none. A nil SSH has none.
 	SSH func(id string) (SSHAgent, error)
+	// Caches returns the versions of a cache mount that can be had from elsewhere; nil
+	// has none.
+	Caches func(mounts.Spec) []mounts.Offer
 	// HTTP fetches what ADD names.
 	HTTP *http.Client
 	// Limits bound each RUN, and StepTimeout how long it may take; 0 is for ever.

@@ -23,7 +23,7 @@ type prepared struct {
 	driver  snapshot.Driver
 	spec    runner.Spec
 	secrets [][]byte          // values that must not be shown
-	caches  map[string]string // directories of the claimed caches, by name
+	caches  map[string]string // the directories that were claimed for caches, by name
 	closers []func() error
 }
 
