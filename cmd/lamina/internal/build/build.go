@@ -163,6 +163,7 @@ func (b *build) solve(ctx context.Context, in *input) (results, error) {
 		Contexts: trees,
 		Sums:     sums, Secret: b.secret, SSH: b.ssh,
 		Limits: b.limits, StepTimeout: b.opt.stepTimeout,
+		Caches: b.mountOffers,
 	})
 	roots := plan.Nodes()
 	if b.opt.verify != "" {

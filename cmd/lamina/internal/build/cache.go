@@ -16,7 +16,10 @@ import (
 )
 
 // cacheFrom is one --cache-from: a place where earlier builds left their cache.
-type cacheFrom struct{ engine.Place }
+type cacheFrom struct {
+	engine.Place
+	mounts mountChoice
+}
 
 // cacheTo is one --cache-to.
 type cacheTo struct {
@@ -28,7 +31,8 @@ type cacheTo struct {
 	// ignoreError says that the build is good without it.
 	ignoreError bool
 	// note is said about what has no effect.
-	note string
+	note   string
+	mounts mountChoice
 }
 
 // caches are the values of --cache-from and --cache-to.
@@ -77,7 +81,7 @@ func withPrefix(err error, prefix string) error {
 
 // parseCacheFrom parses "type=KIND,…" or docker's short form, names of images.
 func parseCacheFrom(s string) ([]cacheFrom, error) {
-	attrs, err := cacheAttributes(s, "ref", "src", "tag", "digest", "ignore-error")
+	attrs, err := cacheAttributes(s, "ref", "src", "tag", "digest", "ignore-error", "mounts", "mounts-max-size")
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +94,11 @@ func parseCacheFrom(s string) ([]cacheFrom, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, cacheFrom{place})
+		choice, err := a.parseMounts(true)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, cacheFrom{place, choice})
 	}
 	return all, nil
 }
@@ -98,7 +106,7 @@ func parseCacheFrom(s string) ([]cacheFrom, error) {
 // parseCacheTo parses the same for --cache-to.
 func parseCacheTo(s string) ([]cacheTo, error) {
 	attrs, err := cacheAttributes(s, "ref", "dest", "tag", "mode", "compression", "compression-level",
-		"force-compression", "oci-mediatypes", "image-manifest", "ignore-error")
+		"force-compression", "oci-mediatypes", "image-manifest", "ignore-error", "mounts", "mounts-max-size", "mounts-min-change")
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +162,9 @@ func (to *cacheTo) set(a attributes) (err error) {
 				return fmt.Errorf("%s=%s: want true or false", key, s)
 			}
 		}
+	}
+	if to.mounts, err = a.parseMounts(false); err != nil {
+		return err
 	}
 	to.pack.DockerTypes = !oci
 	if !manifest {

@@ -193,13 +193,19 @@ func (b *build) exportCache(ctx context.Context, to cacheTo) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = b.engine.ExportCache(ctx, to.Place, steps, travel.Options{
-		DockerTypes: to.pack.DockerTypes, Known: b.travelling.imported[to.String()],
+	sent := b.exportMounts(ctx, to, steps, st.Say)
+	defer sent.close()
+	report, err := b.engine.ExportCache(ctx, to.Place, steps, travel.Options{
+		DockerTypes: to.pack.DockerTypes, Known: sent.there,
 		Replacing: func(err error) {
 			b.display.Warn(fmt.Sprintf("what was in the cache %s is replaced: %v", to, err))
 		},
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	sent.sentAs(report)
+	return nil
 }
 
 // cachedSteps are the steps that a cache is made of: those of the results' own

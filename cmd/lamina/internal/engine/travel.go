@@ -106,15 +106,7 @@ func (e *Engine) ImportCache(ctx context.Context, p Place) (*travel.Cache, *trav
 	if err != nil {
 		return nil, nil, err
 	}
-	var found *travel.Cache
-	if p.Dir != "" {
-		found, err = travel.ReadLayout(ctx, p.Dir, p.Tag)
-	} else {
-		var repo *registry.Repository
-		if repo, err = e.Registry.Repository(p.Name); err == nil {
-			found, err = travel.Read(ctx, repo, p.Name.Reference())
-		}
-	}
+	found, err := e.ReadCache(ctx, p)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -124,6 +116,26 @@ func (e *Engine) ImportCache(ctx context.Context, p Place) (*travel.Cache, *trav
 		}
 		return errors.Join(e.Store.AddOrigin(in.Bundle.Digest, origin), e.Store.AddOrigin(d, in.Origin(origin)))
 	}), nil
+}
+
+// ReadCache reads the build cache at a place.
+func (e *Engine) ReadCache(ctx context.Context, p Place) (*travel.Cache, error) {
+	if p.Dir != "" {
+		return travel.ReadLayout(ctx, p.Dir, p.Tag)
+	}
+	repo, err := e.Registry.Repository(p.Name)
+	if err != nil {
+		return nil, err
+	}
+	return travel.Read(ctx, repo, p.Name.Reference())
+}
+
+// CacheBlobs returns what lies where the build cache at a place does.
+func (e *Engine) CacheBlobs(p Place) (cache.Blobs, error) {
+	if p.Dir != "" {
+		return layoutDir(p.Dir), nil
+	}
+	return e.Registry.Repository(p.Name)
 }
 
 // ExportCache adds steps to the build cache at a place.
