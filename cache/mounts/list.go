@@ -23,6 +23,7 @@ type Info struct {
 	Created time.Time // zero if it is not known
 	Used    time.Time // by a step, or when it was made
 	Step    string    // that used it last
+	Sharing string    // that step's: shared, private or locked; empty if it is not known
 	InUse   bool
 	// Files is the number of files, Size that of their bytes, and Disk that of bytes
 	// on the disk.
@@ -64,7 +65,7 @@ func (m Mounts) info(ctx context.Context, name string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	i := Info{Name: name, Spec: a.Spec, Copy: strings.Contains(name, "-"), Created: a.Created, Step: a.Step, Version: a.Version != ""}
+	i := Info{Name: name, Spec: a.Spec, Copy: strings.Contains(name, "-"), Created: a.Created, Step: a.Step, Sharing: a.Sharing, Version: a.Version != ""}
 	if i.Used, err = LastUsed(dir); err != nil {
 		return Info{}, err
 	}

@@ -75,8 +75,9 @@ func (s Spec) Name() string {
 type about struct {
 	Spec    Spec      `json:"spec"`
 	Created time.Time `json:"created,omitzero"`
-	// Step is the last step that used it.
-	Step string `json:"step,omitempty"`
+	// Step is the last step that used it, and Sharing how.
+	Step    string `json:"step,omitempty"`
+	Sharing string `json:"sharing,omitempty"`
 	// Version is the one that it was made from, or was sent as, and Packed when that
 	// was packed; empty if it never travelled.
 	Version digest.Digest `json:"version,omitempty"`
@@ -233,13 +234,13 @@ func isThere(path string) bool {
 	return err == nil
 }
 
-// Used notes that step uses the mount name of this spec now. That it fails is no
-// loss: it is for people, and for who removes what nobody uses.
-func (m Mounts) Used(name string, spec Spec, step string) {
+// Used notes that step uses the mount name of this spec now, with this sharing. That it
+// fails is no loss: it is for people, and for who removes what nobody uses.
+func (m Mounts) Used(name string, spec Spec, step, sharing string) {
 	dir := m.Dir(name)
 	a, err := readAbout(dir)
-	if err != nil || a.Step != step || a.Spec.Name() != spec.Name() {
-		a.Spec, a.Step = spec, step
+	if err != nil || a.Step != step || a.Sharing != sharing || a.Spec.Name() != spec.Name() {
+		a.Spec, a.Step, a.Sharing = spec, step, sharing
 		_ = writeAbout(dir, a)
 	}
 	now := time.Now()

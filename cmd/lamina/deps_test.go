@@ -46,6 +46,7 @@ var layers = map[string][]string{
 	"cmd/lamina":                     {"*"},
 	"cmd/lamina/internal/build":      {"*"},
 	"cmd/lamina/internal/builds":     {"cache", "cache/registry", "cmd/lamina/internal/human", "cmd/lamina/internal/progress", "solver"},
+	"cmd/lamina/internal/cachecmd":   {"cache/mounts", "cmd/lamina/internal/cli", "cmd/lamina/internal/human", "snapshot/layertar"},
 	"cmd/lamina/internal/cli":        {"*"},
 	"cmd/lamina/internal/collect":    {"*"},
 	"cmd/lamina/internal/engine":     {"*"},
@@ -66,7 +67,7 @@ var confined = map[string][]string{
 	"github.com/google/go-containerregistry": {"cache/registry", "cache/registry/registrytest"},
 	"github.com/opencontainers/runc":         {"runner"},
 	"github.com/moby/buildkit":               {"frontend"},
-	"github.com/spf13":                       {"cmd/lamina", "cmd/lamina/internal/build", "cmd/lamina/internal/cli"},
+	"github.com/spf13":                       {"cmd/lamina", "cmd/lamina/internal/build", "cmd/lamina/internal/cachecmd", "cmd/lamina/internal/cli"},
 	"golang.org/x/crypto/ssh":                {"cmd/lamina/internal/sshagent"},
 	"net/http":                               {"cache/registry", "cache/registry/registrytest", "solver/local"},
 }

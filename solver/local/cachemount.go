@@ -108,7 +108,7 @@ func (p *prepared) cache(ctx context.Context, t solver.Task, m solver.RunMount, 
 		return fmt.Errorf("cache %s: %w", m.CacheID, err)
 	}
 	p.closers = append(p.closers, func() error { release(); return nil })
-	all.Used(own, spec, t.Node.Name)
+	all.Used(own, spec, t.Node.Name, cmp.Or(m.Sharing, "shared"))
 	if m.Input == 0 && m.Source != "" {
 		return p.partOfCache(m, all.Data(own))
 	}
@@ -125,7 +125,7 @@ func (p *prepared) cache(ctx context.Context, t solver.Task, m solver.RunMount, 
 func (w *Worker) restore(ctx context.Context, spec mounts.Spec, out solver.Output) error {
 	return mounts.In(w.Store).Restore(ctx, spec, w.Caches(spec), mounts.RestoreOptions{
 		Begin: func(o mounts.Offer) {
-			fmt.Fprintf(out, "cache %s comes from %s: %d files, %d bytes\n", spec.ID, o.Place, o.Version.Files, o.Version.Size)
+			fmt.Fprintf(out, "cache %s comes from %s: %d files, %.1f MB\n", spec.ID, o.Place, o.Version.Files, float64(o.Version.Size)/1e6)
 		},
 		Failed: func(o mounts.Offer, err error) {
 			fmt.Fprintf(out, "cache %s cannot be had from %s: %v\n", spec.ID, o.Place, err)

@@ -79,10 +79,17 @@ func (c *Cache) readMounts(all []*mounts.Version) {
 		if now := time.Now(); v.Used.After(now) {
 			v.Used = now
 		}
-		if old, twice := c.mounts[v.Spec.Name()]; !twice || v.Packed.After(old.Packed) {
-			c.mounts[v.Spec.Name()] = mount{Version: v}
+		m := mount{Version: v}
+		if old, twice := c.mounts[v.Spec.Name()]; !twice || old.before(m) {
+			c.mounts[v.Spec.Name()] = m
 		}
 	}
+}
+
+// before orders versions of a mount that are found side by side, in the same way
+// everywhere: the later stays.
+func (m mount) before(n mount) bool {
+	return cmp.Or(m.Packed.Compare(n.Packed), m.Used.Compare(n.Used), cmp.Compare(m.ID, n.ID)) < 0
 }
 
 // holds tells whether the manifest refers to all blobs of v.

@@ -179,10 +179,9 @@ func (c *Cache) join(o *Cache) {
 		}
 	}
 	for name, m := range o.mounts {
-		if old := c.mounts[name]; old.Version != nil && old.Packed.After(m.Packed) {
-			continue
+		if old := c.mounts[name]; old.Version == nil || old.before(m) {
+			c.mounts[name] = m
 		}
-		c.mounts[name] = m
 	}
 	c.Dropped += o.Dropped
 }

@@ -36,7 +36,7 @@ func TestParseCaches(t *testing.T) {
 		{name: "s3", from: []string{"type=s3,bucket=b"}, err: "--cache-from=type=s3,bucket=b: type=s3 is not supported; use type=registry; or type=local, and copy the directory to the storage and back"},
 		{name: "azblob", from: []string{"type=azblob"}, err: "--cache-from=type=azblob: type=azblob is not supported; use type=registry; or type=local, and copy the directory to the storage and back"},
 		{name: "unknown key", to: []string{"type=registry,ref=app,mod=max"}, err: `--cache-to=type=registry,ref=app,mod=max: unknown key "mod"; did you mean mode?`},
-		{name: "a key like no other", from: []string{"type=registry,ref=app,bandwidth=1"}, err: `--cache-from=type=registry,ref=app,bandwidth=1: unknown key "bandwidth"; the keys are ref, src, tag, digest, ignore-error, type`},
+		{name: "a key like no other", from: []string{"type=registry,ref=app,bandwidth=1"}, err: `--cache-from=type=registry,ref=app,bandwidth=1: unknown key "bandwidth"; the keys are ref, src, tag, digest, ignore-error, mounts, mounts-max-size, type`},
 		{name: "a key of the other flag", from: []string{"type=local,dest=x"}, err: `--cache-from=type=local,dest=x: unknown key "dest"; did you mean digest?`},
 		{name: "no ref", to: []string{"type=registry"}, err: "--cache-to=type=registry: type=registry needs ref=IMAGE"},
 		{name: "bad ref", from: []string{"type=registry,ref=A//b"}, err: `--cache-from=type=registry,ref=A//b: image name "A//b": bad repository component ""`},

@@ -111,7 +111,7 @@ func (e *Engine) ImportCache(ctx context.Context, p Place) (*travel.Cache, *trav
 		return nil, nil, err
 	}
 	return found, travel.NewIndex(found, func(d digest.Digest, in *travel.Slot) error {
-		if in == nil {
+		if in == nil || in.Bundle.Digest == d { // one that is alone in its bundle is the bundle
 			return e.Store.AddOrigin(d, origin)
 		}
 		return errors.Join(e.Store.AddOrigin(in.Bundle.Digest, origin), e.Store.AddOrigin(d, in.Origin(origin)))
