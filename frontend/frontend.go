@@ -101,6 +101,9 @@ type Build struct {
 	Graph *solver.Graph
 	// Targets are in the order of Options.Targets and, within one, Options.Platforms.
 	Targets []Target
+	// Copied are the ends of the stages that any instruction of the file reads, whether or
+	// not that is a part of this build.
+	Copied []solver.ID
 	// Warnings are what the checks found, in the order in which they did.
 	Warnings []Warning
 	// Notes say what else of the build's options or the file has no effect.
@@ -164,6 +167,7 @@ func Lower(ctx context.Context, f *File, r Resolver, opt Options) (*Build, error
 			}
 			if target != nil {
 				build.Targets = append(build.Targets, l.result(target))
+				build.Copied = append(build.Copied, l.copied()...)
 			}
 		}
 	}

@@ -177,6 +177,20 @@ func (l *lowering) lower(ctx context.Context, name string) *stage {
 	return target
 }
 
+// copied are the ends of the stages that are read by instructions of the file.
+func (l *lowering) copied() (ends []solver.ID) {
+	for _, s := range l.stages {
+		for _, st := range s.steps {
+			for _, from := range st.sources {
+				if from != nil && from.lowered && from.index >= 0 {
+					ends = append(ends, from.root)
+				}
+			}
+		}
+	}
+	return ends
+}
+
 // chosen are the stages to lower: those needed, or all if all are to be checked.
 func (l *lowering) chosen(needed map[*stage]bool) map[*stage]bool {
 	if !l.everyStage {

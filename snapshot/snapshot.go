@@ -33,6 +33,9 @@ type Layer struct {
 	DiffID digest.Digest `json:"diffID,omitempty"`
 	// Blob is the layer's compressed form, if it came from an image.
 	Blob *ocispec.Descriptor `json:"blob,omitempty"`
+	// List is the list of the layer's files, if it came with a cache: what a COPY from it is
+	// identified by while the layer itself is elsewhere. See layer.InventoryType.
+	List *ocispec.Descriptor `json:"list,omitempty"`
 	// Created is when the layer was made, to the second, in UTC; zero if unknown.
 	Created time.Time `json:"created,omitzero"`
 }

@@ -91,6 +91,7 @@ func (f *future) lookAhead(ctx context.Context) {
 		}
 	}
 	if f.readsResults() {
+		f.lookByLists(ctx)
 		return
 	}
 	read, err := f.worker.Narrow(ctx, f.task)
@@ -108,6 +109,30 @@ func (f *future) lookAhead(ctx context.Context) {
 		return
 	}
 	f.foresight.known, f.foresight.result = true, Result{ID: key}
+}
+
+// lookByLists looks up an operation that reads parts of other results, by what is said
+// of these without their being here. Nobody has verified that, so a hit is not
+// remembered under the keys of the whole inputs, and what is not found may still be
+// once they are here.
+func (f *future) lookByLists(ctx context.Context) {
+	w, ok := f.worker.(Foreseer)
+	if !ok {
+		return
+	}
+	for i, in := range f.task.Node.Inputs {
+		if narrows(f.task.Node.Op, i) && !f.futures[in].foresight.here {
+			return
+		}
+	}
+	read, ok := w.Foresee(ctx, f.task)
+	if !ok {
+		return
+	}
+	key := KeyOf(f.task.Node.Op, f.identities(read))
+	if rec, usable := f.recall(ctx, key); usable {
+		f.hit(rec)
+	}
 }
 
 func (f *future) hit(rec *Record) { f.found(f.cached(rec)) }

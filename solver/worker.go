@@ -72,6 +72,15 @@ type Worker interface {
 	Has(ctx context.Context, r Result) bool
 }
 
+// Foreseer is a Worker that may know what an operation reads of results that are not
+// here.
+type Foreseer interface {
+	// Foresee is Narrow for a task that reads parts of the results of others, but fetches
+	// and makes nothing. It is false if that cannot be told, or if Narrow would not have
+	// to fetch anything either.
+	Foresee(ctx context.Context, t Task) ([]Identity, bool)
+}
+
 // ErrChanged reports that an input changed between its identification and its use.
 var ErrChanged = errors.New("input changed while it was being read")
 

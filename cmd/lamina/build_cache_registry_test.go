@@ -221,3 +221,58 @@ func bigBlobs(t *testing.T, l *tool) []string {
 	}
 	return all
 }
+
+// listed is a Dockerfile whose first stage changes without changing what is copied
+// from it.
+const listed = busyboxBase + `
+FROM base AS build
+ARG V
+RUN head -c 2000000 /dev/urandom > /made && mkdir -p /out/bin && echo result > /out/bin/result && ln -s bin /out/link && echo "$V" > /version
+COPY first /out/
+
+FROM base
+RUN head -c 1000000 /dev/urandom > /installed
+COPY --from=build /out /out
+COPY --from=build /out/link/result /
+RUN --mount=type=bind,from=build,source=/out/bin,target=/bind cp /bind/result /final
+`
+
+// TestCopyFromCacheIsKeyedByList finds steps that read files of a stage which
+// was made by one machine, by steps of another machine, on a third that has none of the layers: the
+// lists of their files are enough.
+func TestCopyFromCacheIsKeyedByList(t *testing.T) {
+	reg := registrytest.New(t)
+	l := newStages(t)
+	l.file("Dockerfile", listed)
+	ref := reg.Host + "/app:cache"
+	both := []string{"--cache-from", ref, "--cache-to", "type=registry,mode=max,ref=" + ref, "-o", "type=cacheonly"}
+	l.must(append([]string{"build", "--build-arg", "V=1", "."}, both...)...)
+	l.elsewhere().must(append([]string{"build", "--build-arg", "V=2", "--target", "build", "."}, both...)...)
+
+	third := l.elsewhere()
+	args := []string{"build", "--build-arg", "V=2", "--push", "-t", reg.Host + "/app:1", "--cache-from", ref, "."}
+	reg.Forget()
+	ran, cached := executed(t, third.run(args...))
+	if received, sent := reg.Traffic(); len(ran) > 0 || cached != 8 || received > 16<<10 || sent > 32<<10 {
+		t.Errorf("executed %q, %d cached, %d bytes sent and %d fetched", ran, cached, received, sent)
+	}
+	if layers, err := os.ReadDir(filepath.Join(third.root, "layers")); err != nil || len(layers) > 0 {
+		t.Errorf("%d layers were unpacked, %v", len(layers), err)
+	}
+	// The same again asks nobody for anything that it has.
+	reg.Forget()
+	if ran, _ := executed(t, third.run(args...)); len(ran) > 0 || len(reg.Requests("GET /blobs/")) > 1 { // the records
+		t.Errorf("executed %q, with %q", ran, reg.Requests("GET /blobs/"))
+	}
+
+	// What is really read is another thing: what was copied before is not what is copied now.
+	fourth := l.elsewhere()
+	fourth.file("first", "another\n")
+	fourth.must(append([]string{"build", "--build-arg", "V=2", "--target", "build", "."}, both...)...)
+	fifth := fourth.elsewhere()
+	ran, _ = executed(t, fifth.run(args...))
+	want := []string{"COPY --from=build /out /out", "COPY --from=build /out/link/result /", "RUN --mount=type=bind"}
+	if len(ran) != len(want) {
+		t.Errorf("executed %q, want %q", ran, want)
+	}
+}

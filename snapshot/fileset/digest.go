@@ -47,6 +47,11 @@ func (Hash) Sum(ctx context.Context, t snapshot.Tree, name string, e snapshot.En
 	return withXattrs(h.Digest(), xattrs), nil
 }
 
+// SumOf is the sum of a regular file whose content has this digest; see [Sums].
+func SumOf(content digest.Digest, xattrs map[string]string) digest.Digest {
+	return withXattrs(content, xattrs)
+}
+
 // DigestOptions say what of a selection counts, and who is told about it.
 type DigestOptions struct {
 	// ResetOwner leaves owners out: what is copied belongs to somebody else.

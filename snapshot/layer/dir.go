@@ -3,6 +3,7 @@ package layer
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -195,6 +196,14 @@ func (d *Dir) OpenFile(name string) (*os.File, error) {
 		return nil, err
 	}
 	return f.openFile(name)
+}
+
+func (d *Dir) open(name string) (io.ReadCloser, error) {
+	f, err := d.OpenFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // OpenWithXattrs is OpenFile and Xattrs in one, for a name that Walk has called a

@@ -319,7 +319,7 @@ func (p *Pool) Stack(ids []snapshot.ID) (*Stack, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.layers = append(s.layers, d)
+		s.layers, s.parts = append(s.layers, d), append(s.parts, d)
 	}
 	return s, nil
 }

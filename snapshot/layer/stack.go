@@ -7,12 +7,15 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
+
 	"lamina/snapshot"
 )
 
 // Stack is layers seen as one tree, what a process sees on an overlay of them.
 type Stack struct {
-	layers []*Dir // lowest first
+	layers []*Dir // lowest first; nil of a stack of lists
+	parts  []Part // the same
 
 	mu   sync.Mutex
 	dirs map[string]*merged // directories that were looked at
@@ -20,14 +23,45 @@ type Stack struct {
 
 var _ snapshot.Tree = (*Stack)(nil)
 
+// Part is one layer of a stack: a [Dir], or a [List] of one that is elsewhere.
+type Part interface {
+	Lstat(name string) (Item, error)
+	ReadDir(name string) ([]Item, error)
+	Xattrs(name string) (map[string]string, error)
+	open(name string) (io.ReadCloser, error)
+}
+
+// NewStack returns a stack of layers, lowest first, of which some may be lists. To
+// open a file of these is an [ErrNoContent].
+func NewStack(parts []Part) *Stack { return &Stack{parts: parts, dirs: map[string]*merged{}} }
+
+// ContentDigest returns the digest of the content of a regular file, as the list says
+// that it is in. It is "" for what is in a layer that is here, and ErrNoContent if the list
+// does not say.
+func (s *Stack) ContentDigest(name string) (digest.Digest, error) {
+	m, err := s.find("digest", name)
+	if err != nil {
+		return "", err
+	}
+	l, ok := m.from.(*List)
+	if !ok {
+		return "", nil
+	}
+	it := l.items[name]
+	if it == nil || l.first(it).Digest == "" {
+		return "", &fs.PathError{Op: "digest", Path: name, Err: ErrNoContent}
+	}
+	return l.first(it).Digest, nil
+}
+
 // merged is a name of the stack: which layers it comes from.
 type merged struct {
 	entry snapshot.Entry
 	// from is the layer that describes the name; nil for a directory that every
 	// layer only implies.
-	from *Dir
+	from Part
 	// dirs are the layers whose files are in the directory, uppermost first.
-	dirs []*Dir
+	dirs []Part
 }
 
 // Layers returns the layers, lowest first.
@@ -87,11 +121,7 @@ func (s *Stack) Open(name string) (io.ReadCloser, error) {
 	if m.entry.Kind != snapshot.File {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
 	}
-	f, err := m.from.OpenFile(name)
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
+	return m.from.open(name)
 }
 
 // Xattrs implements [snapshot.Tree].
@@ -115,9 +145,9 @@ func (s *Stack) find(op, name string) (*merged, error) {
 	if m != nil {
 		return m, nil
 	}
-	var in []*Dir // uppermost first
+	var in []Part // uppermost first
 	if name == "." {
-		in = slices.Clone(s.layers)
+		in = slices.Clone(s.parts)
 		slices.Reverse(in)
 	} else {
 		dir, _ := split(name)
@@ -144,7 +174,7 @@ func (s *Stack) find(op, name string) (*merged, error) {
 
 // merge puts together what the layers in, uppermost first, say of name. It
 // returns nil if they do not have it.
-func merge(name string, in []*Dir) (*merged, error) {
+func merge(name string, in []Part) (*merged, error) {
 	var m *merged
 	opaque := false // what is still below gives attributes but no files
 	for _, d := range in {

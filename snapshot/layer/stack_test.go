@@ -79,6 +79,7 @@ func TestStack(t *testing.T) {
 			if len(s.Layers()) != len(ids) {
 				t.Errorf("%d layers, want %d", len(s.Layers()), len(ids))
 			}
+			sameByLists(t, p, ids, s)
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package snapshottest
 
 import (
+	"bytes"
 	"io"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,6 +28,11 @@ func (h *harness) checkTar(s stack) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		h.Errorf("layer %s (-itself +through a tar):\n%s", top, diff)
 	}
+	// Who gets the layer's inventory finds nothing else in the layer.
+	var inventory bytes.Buffer
+	h.must(h.pool.CompleteList(h.Context(), top))
+	h.must(h.pool.WriteInventory(h.Context(), top, true, &inventory))
+	h.must(h.pool.CheckInventory(h.Context(), id, inventory.Bytes()))
 	h.must(h.pool.Remove(id))
 }
 

@@ -25,15 +25,18 @@ type selected struct {
 func (w *Worker) narrowCopy(ctx context.Context, t solver.Task, op solver.Copy) ([]solver.Identity, error) {
 	read := make([]solver.Identity, len(t.Inputs))
 	for i, src := range op.Sources {
-		id, err := w.identify(ctx, t.Inputs[i+1], query(src), fileset.DigestOptions{
-			ResetOwner: src.ResetOwner || op.Owner != "", Unpack: src.Unpack,
-		})
+		id, err := w.identify(ctx, t.Inputs[i+1], query(src), counted(op, src))
 		if err != nil {
 			return nil, err
 		}
 		read[i+1] = id
 	}
 	return read, nil
+}
+
+// counted says what of a source makes a difference to op.
+func counted(op solver.Copy, src solver.CopySource) fileset.DigestOptions {
+	return fileset.DigestOptions{ResetOwner: src.ResetOwner || op.Owner != "", Unpack: src.Unpack}
 }
 
 func query(src solver.CopySource) fileset.Query {
@@ -46,11 +49,15 @@ func (w *Worker) identify(ctx context.Context, in solver.Result, q fileset.Query
 	if err != nil {
 		return solver.Identity{}, err
 	}
+	return identifyIn(ctx, tree, w.Sums, q, opt)
+}
+
+func identifyIn(ctx context.Context, tree snapshot.Tree, sums fileset.Sums, q fileset.Query, opt fileset.DigestOptions) (solver.Identity, error) {
 	sel, err := fileset.Select(ctx, tree, q)
 	if err != nil {
 		return solver.Identity{}, err
 	}
-	id, err := sel.Digest(ctx, w.Sums, opt)
+	id, err := sel.Digest(ctx, sums, opt)
 	if err != nil {
 		return solver.Identity{}, changed(err)
 	}

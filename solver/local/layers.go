@@ -73,7 +73,11 @@ func (w *Worker) unpack(ctx context.Context, l snapshot.Layer, out solver.Output
 		return id, nil
 	}
 	id := layer.DiffIDName(l.DiffID)
-	if err := w.apply(ctx, l, id, out); err != nil {
+	err = w.apply(ctx, l, id, out)
+	if err == nil {
+		err = w.checkList(ctx, l, id)
+	}
+	if err != nil {
 		err = fmt.Errorf("unpack layer %s: %w", l.Blob.Digest, err)
 		if ctx.Err() != nil || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			return "", err

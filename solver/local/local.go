@@ -58,6 +58,7 @@ type Worker struct {
 	Config
 	has        sync.Map // layers that were seen: nameOf -> struct{}
 	distrusted sync.Map // layers that could not be unpacked: nameOf -> struct{}
+	lists      sync.Map // of layers that are elsewhere: digest of the list -> *layer.List
 }
 
 var _ solver.Worker = (*Worker)(nil)

@@ -15,6 +15,7 @@ import (
 
 	"lamina/cache"
 	"lamina/snapshot/fileset"
+	"lamina/snapshot/layer"
 	"lamina/solver"
 )
 
@@ -22,6 +23,9 @@ import (
 // cache has so many of that each of its own would cost too many requests. The
 // records say where in it which blob lies.
 const BundleType = "application/vnd.lamina.cache.bundle.v1"
+
+// bundleMagic begins a bundle, which is therefore never the same as a blob in it.
+const bundleMagic = "lamina bundle 1\n"
 
 // What a cache may have of small blobs. What is more, of the longest unused steps,
 // stays behind: it only tells people why something was not found.
@@ -100,7 +104,7 @@ func (b bundled) Put(_ context.Context, d ocispec.Descriptor, _ io.Reader) error
 
 // check refuses what cannot lie there.
 func (s Slot) check(d ocispec.Descriptor) error {
-	if d.Size <= 0 || d.Size > maxPart || s.At < 0 || s.Bundle.Size > maxBundle || s.At > s.Bundle.Size-d.Size {
+	if d.Digest == s.Bundle.Digest || d.Size <= 0 || d.Size > maxPart || s.At < 0 || s.Bundle.Size > maxBundle || s.At > s.Bundle.Size-d.Size {
 		return fmt.Errorf("%w: there are no %d bytes at %d of a bundle of %d", ErrDamaged, d.Size, s.At, s.Bundle.Size)
 	}
 	return nil
@@ -167,7 +171,7 @@ func partsFrom(r, other *solver.Record) *solver.Record {
 
 // isPart tells whether d may be a small blob of a record.
 func isPart(d ocispec.Descriptor) bool {
-	return d.MediaType == fileset.TableType && d.Size > 0 && d.Size <= maxPart &&
+	return (d.MediaType == fileset.TableType || d.MediaType == layer.InventoryType) && d.Size > 0 && d.Size <= maxPart &&
 		d.Digest.Validate() == nil && d.Digest.Algorithm() == digest.SHA256
 }
 
@@ -206,36 +210,86 @@ func (l *luggage) takes(d ocispec.Descriptor, s Slot) bool {
 	return true
 }
 
-// bundle puts the small blobs of c that lie nowhere yet into one bundle, and returns
-// that; nothing if there are none. What cannot be read stays behind.
-func (c *Cache) bundle(ctx context.Context, src cache.Blobs) []byte {
-	var data []byte
-	at := map[digest.Digest]int64{}
+// smalls are the small blobs that belong to a step.
+func (c *Cache) smalls(s *step) []ocispec.Descriptor {
+	all := parts(s.record)
+	for _, l := range s.record.Result.Layers {
+		if d, ok := c.lists[l.DiffID]; ok {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// bundle puts the small blobs of c that lie nowhere yet into bundles, and returns
+// these: tables, which are read to explain something, and lists of layers, which are to build, lie apart.
+// What cannot be read stays behind.
+func (c *Cache) bundle(ctx context.Context, src cache.Blobs) [][]byte {
+	tables, lists := &packing{}, &packing{}
 	for _, s := range c.sorted() {
-		for _, d := range parts(s.record) {
-			_, lies := c.slots[d.Digest]
-			_, taken := at[d.Digest]
-			if lies || taken {
+		for _, l := range s.record.Result.Layers {
+			if list := c.unlisted[l.DiffID]; list != nil {
+				delete(c.unlisted, l.DiffID)
+				if data, err := list(ctx); err == nil && lists.add(digest.FromBytes(data), data) {
+					c.lists[l.DiffID] = ocispec.Descriptor{MediaType: layer.InventoryType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+				}
+			}
+		}
+		for _, d := range c.smalls(s) {
+			into := tables
+			if d.MediaType == layer.InventoryType {
+				into = lists
+			}
+			if _, lies := c.slots[d.Digest]; lies || into.has(d.Digest) {
 				continue
 			}
-			if blob, err := readBlob(ctx, src, d, maxPart); err == nil {
-				at[d.Digest] = int64(len(data))
-				data = append(data, blob...)
+			if data, err := readBlob(ctx, src, d, maxPart); err == nil {
+				into.add(d.Digest, data)
 			}
 		}
 	}
-	whole := ocispec.Descriptor{MediaType: BundleType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-	for d, offset := range at {
-		c.slots[d] = Slot{whole, offset}
+	var all [][]byte
+	for _, p := range []*packing{tables, lists} {
+		whole := ocispec.Descriptor{MediaType: BundleType, Digest: digest.FromBytes(p.data), Size: int64(len(p.data))}
+		for d, offset := range p.at {
+			c.slots[d] = Slot{whole, offset}
+		}
+		if len(p.data) > 0 {
+			all = append(all, p.data)
+		}
 	}
-	return data
+	return all
+}
+
+// packing is a bundle that is being made.
+type packing struct {
+	data []byte
+	at   map[digest.Digest]int64
+}
+
+func (p *packing) has(d digest.Digest) bool { _, ok := p.at[d]; return ok }
+
+// add adds a blob, if there is room.
+func (p *packing) add(d digest.Digest, data []byte) bool {
+	if len(data) > maxPart || len(bundleMagic)+len(p.data)+len(data) > maxBundle {
+		return p.has(d)
+	}
+	if p.at == nil {
+		p.at = map[digest.Digest]int64{}
+		p.data = []byte(bundleMagic)
+	}
+	if !p.has(d) {
+		p.at[d] = int64(len(p.data))
+		p.data = append(p.data, data...)
+	}
+	return true
 }
 
 // bundles lists the bundles that the steps need, in a fixed order.
 func (c *Cache) bundles() (all []ocispec.Descriptor) {
 	seen := map[digest.Digest]bool{}
 	for _, s := range c.sorted() {
-		for _, d := range parts(s.record) {
+		for _, d := range c.smalls(s) {
 			if b := c.slots[d.Digest].Bundle; b.Digest != "" && !seen[b.Digest] {
 				seen[b.Digest] = true
 				all = append(all, b)

@@ -207,13 +207,16 @@ func TestReadLeavesOutTables(t *testing.T) {
 		"a part below 0":    func(doc *document, _ *ocispec.Descriptor) { doc.Steps[0].Inputs[1].Parts[0] = -1 },
 		"no such bundle":    func(doc *document, _ *ocispec.Descriptor) { doc.Parts[0].Bundle = digest.FromString("x") },
 		"not a bundle":      func(_ *document, b *ocispec.Descriptor) { b.MediaType = ocispec.MediaTypeImageLayer },
-		"behind the bundle": func(doc *document, _ *ocispec.Descriptor) { doc.Parts[0].At = 1 },
+		"behind the bundle": func(doc *document, _ *ocispec.Descriptor) { doc.Parts[0].At++ },
 		"before the bundle": func(doc *document, _ *ocispec.Descriptor) { doc.Parts[0].At = -1 },
 		"far behind":        func(doc *document, _ *ocispec.Descriptor) { doc.Parts[0].At = 1<<63 - 1 },
-		"no size":           func(doc *document, _ *ocispec.Descriptor) { doc.Parts[0].Size = 0 },
-		"a huge part":       func(doc *document, b *ocispec.Descriptor) { doc.Parts[0].Size, b.Size = maxPart+1, maxPart+1 },
-		"a huge bundle":     func(_ *document, b *ocispec.Descriptor) { b.Size = maxBundle + 1 },
-		"no digest":         func(doc *document, _ *ocispec.Descriptor) { doc.Parts[0].Digest = "sha256:../../x" },
+		"itself": func(doc *document, b *ocispec.Descriptor) {
+			doc.Parts[0].Digest, doc.Parts[0].Bundle = b.Digest, b.Digest
+		},
+		"no size":       func(doc *document, _ *ocispec.Descriptor) { doc.Parts[0].Size = 0 },
+		"a huge part":   func(doc *document, b *ocispec.Descriptor) { doc.Parts[0].Size, b.Size = maxPart+1, maxPart+1 },
+		"a huge bundle": func(_ *document, b *ocispec.Descriptor) { b.Size = maxBundle + 1 },
+		"no digest":     func(doc *document, _ *ocispec.Descriptor) { doc.Parts[0].Digest = "sha256:../../x" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := f.pack(f.copied("a"))

@@ -1,6 +1,7 @@
 package travel
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -60,6 +61,28 @@ func (c *Collector) Own(g *solver.Graph, roots ...solver.ID) []*solver.Record {
 	})
 }
 
+// Identities are the results of the steps at ends, a stage of linked copies being the
+// result of each.
+func (c *Collector) Identities(g *solver.Graph, ends []solver.ID) map[digest.Digest]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[digest.Digest]bool{}
+	var visit func(id solver.ID)
+	visit = func(id solver.ID) {
+		if r := c.records[id]; r != nil {
+			all[r.Result.ID] = true
+		} else if _, stacked := g.Nodes[id].Op.(solver.Merge); stacked {
+			for _, in := range g.Nodes[id].Inputs {
+				visit(in)
+			}
+		}
+	}
+	for _, id := range ends {
+		visit(id)
+	}
+	return all
+}
+
 // each calls choose for each record, in order, and returns what it returns.
 func (c *Collector) each(g *solver.Graph, choose func(solver.ID, *solver.Record) *solver.Record) []*solver.Record {
 	c.mu.Lock()
@@ -106,7 +129,10 @@ func Bases(g *solver.Graph) map[digest.Digest]bool {
 // (see [Bases]) do not travel: whoever looks a step up that stands on one has the
 // image. A layer that is packed already, for an image or an earlier cache, is not
 // packed again.
-func Pack(ctx context.Context, records []*solver.Record, bases map[digest.Digest]bool, pool *layer.Pool, blobs exporter.Store, opt exporter.PackOptions) (*Cache, error) {
+//
+// The layers of results in copied travel with lists of their files, so that others can
+// tell what a COPY from them reads without having them.
+func Pack(ctx context.Context, records []*solver.Record, bases, copied map[digest.Digest]bool, pool *layer.Pool, blobs exporter.Store, opt exporter.PackOptions) (*Cache, error) {
 	var layers []snapshot.Layer
 	for _, r := range records {
 		layers = append(layers, r.Result.Layers...)
@@ -130,14 +156,39 @@ func Pack(ctx context.Context, records []*solver.Record, bases map[digest.Digest
 				c.held[mine[i].Blob.Digest] = mine[i].Blob
 			}
 		}
-		for _, d := range parts(&own) {
+		for i, l := range r.Result.Layers {
+			if l.List != nil {
+				c.lists[mine[i].DiffID] = *l.List
+			} else if copied[r.Result.ID] {
+				c.list(l, mine[i].DiffID, pool, l.Blob == nil || !bases[l.Blob.Digest])
+			}
+		}
+		s := newStep(&own, used)
+		for _, d := range c.smalls(s) {
 			if slot, ok := slotOf(blobs, d.Digest); ok {
 				c.slots[d.Digest] = slot
 			}
 		}
-		c.add(newStep(&own, used))
+		c.add(s)
 	}
 	return c, nil
+}
+
+// list has the files of a layer listed when the cache is written, if it is here. Who
+// copies files from a base image has that, so those need no digests.
+func (c *Cache) list(l snapshot.Layer, diffID digest.Digest, pool *layer.Pool, digests bool) {
+	id := l.ID
+	if id == "" {
+		var err error
+		if id, err = pool.Find(l.DiffID); err != nil {
+			return
+		}
+	}
+	c.unlisted[diffID] = func(ctx context.Context) ([]byte, error) {
+		var b bytes.Buffer
+		err := pool.WriteInventory(ctx, id, digests, &b)
+		return b.Bytes(), err
+	}
 }
 
 func withBlob(l snapshot.Layer, diffID digest.Digest, blob ocispec.Descriptor) snapshot.Layer {

@@ -20,6 +20,7 @@ import (
 	"lamina/exporter"
 	"lamina/snapshot"
 	"lamina/snapshot/fileset"
+	"lamina/snapshot/layer"
 	"lamina/solver"
 )
 
@@ -57,6 +58,8 @@ type documentLayer struct {
 	// Elsewhere marks a layer of a base image: whoever builds on the same image
 	// knows where that is, so it does not lie here.
 	Elsewhere bool `json:"elsewhere,omitempty"`
+	// List is the part that lists the layer's files, from 1; 0 if none does.
+	List int `json:"list,omitempty"`
 }
 
 // documentPart is a small blob, of the type of a table of files, and its place in a
@@ -97,6 +100,15 @@ type documentInput struct {
 func (c *Cache) document() document {
 	doc := document{Version: documentVersion, Mounts: c.Mounts()}
 	at, partAt := map[documentLayer]int{}, map[digest.Digest]int{}
+	part := func(d ocispec.Descriptor, slot Slot) int {
+		i, ok := partAt[d.Digest]
+		if !ok {
+			i = len(doc.Parts)
+			partAt[d.Digest] = i
+			doc.Parts = append(doc.Parts, documentPart{d.Digest, d.Size, slot.Bundle.Digest, slot.At})
+		}
+		return i
+	}
 	for _, s := range c.sorted() {
 		out := describe(s.record)
 		out.Used = s.used
@@ -106,23 +118,24 @@ func (c *Cache) document() document {
 				if !lies {
 					continue
 				}
-				i, ok := partAt[d.Digest]
-				if !ok {
-					i = len(doc.Parts)
-					partAt[d.Digest] = i
-					doc.Parts = append(doc.Parts, documentPart{d.Digest, d.Size, slot.Bundle.Digest, slot.At})
-				}
-				out.Inputs[n].Parts = append(out.Inputs[n].Parts, i)
+				out.Inputs[n].Parts = append(out.Inputs[n].Parts, part(d, slot))
 			}
 		}
 		for _, l := range s.record.Result.Layers {
 			_, here := c.held[l.Blob.Digest]
-			layer := documentLayer{l.DiffID, l.Blob.MediaType, l.Blob.Digest, l.Blob.Size, l.Created.UTC(), !here}
-			i, ok := at[layer]
+			described := documentLayer{
+				DiffID: l.DiffID, Type: l.Blob.MediaType, Digest: l.Blob.Digest, Size: l.Blob.Size, Created: l.Created.UTC(), Elsewhere: !here,
+			}
+			if list, listed := c.lists[l.DiffID]; listed {
+				if slot, lies := c.slots[list.Digest]; lies {
+					described.List = part(list, slot) + 1
+				}
+			}
+			i, ok := at[described]
 			if !ok {
 				i = len(doc.Layers)
-				at[layer] = i
-				doc.Layers = append(doc.Layers, layer)
+				at[described] = i
+				doc.Layers = append(doc.Layers, described)
 			}
 			out.Layers = append(out.Layers, i)
 		}
@@ -219,6 +232,11 @@ func (doc document) cache(held []ocispec.Descriptor) *Cache {
 		if l.check(c.held) == nil {
 			blob := ocispec.Descriptor{MediaType: l.Type, Digest: l.Digest, Size: l.Size}
 			layers[i] = &snapshot.Layer{DiffID: l.DiffID, Blob: &blob, Created: l.Created}
+			if l.List > 0 && l.List <= len(parts) && parts[l.List-1] != nil {
+				list := *parts[l.List-1]
+				list.MediaType = layer.InventoryType
+				c.lists[l.DiffID] = list
+			}
 		}
 	}
 	for _, s := range doc.Steps {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -44,7 +45,19 @@ func (x *Index) Get(_ context.Context, k cache.Key) ([]byte, error) {
 	if err := x.Learn(s.record); err != nil {
 		return nil, fmt.Errorf("record %s: %w", k, err)
 	}
-	return json.Marshal(s.record)
+	return json.Marshal(x.cache.listed(s.record))
+}
+
+// listed is r with the lists of its layers.
+func (c *Cache) listed(r *solver.Record) *solver.Record {
+	own := *r
+	own.Result.Layers = slices.Clone(r.Result.Layers)
+	for i := range own.Result.Layers {
+		if d, ok := c.lists[own.Result.Layers[i].DiffID]; ok {
+			own.Result.Layers[i].List = &d
+		}
+	}
+	return &own
 }
 
 // Cache returns what is looked up in.
@@ -60,7 +73,7 @@ func (x *Index) Learn(r *solver.Record) error {
 			}
 		}
 	}
-	for _, d := range parts(r) {
+	for _, d := range x.cache.smalls(&step{record: r}) {
 		if slot, lies := x.cache.slots[d.Digest]; lies {
 			if err := x.tell(d.Digest, &slot); err != nil {
 				return err

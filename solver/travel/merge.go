@@ -33,6 +33,19 @@ func merge(a, b *Cache, now time.Time) *Cache {
 			}
 			return true
 		}), s.used, s.id, s.keys})
+		for _, l := range s.record.Result.Layers {
+			list, listed := all.lists[l.DiffID]
+			slot, lies := all.slots[list.Digest]
+			if make := all.unlisted[l.DiffID]; make != nil && !listed {
+				kept.unlisted[l.DiffID] = make
+			}
+			if listed && luggage.takes(list, slot) {
+				kept.lists[l.DiffID] = list
+				if lies {
+					kept.slots[list.Digest] = slot
+				}
+			}
+		}
 		for _, d := range more {
 			kept.held[d.Digest] = d
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -178,6 +179,8 @@ func (c *Cache) join(o *Cache) {
 			c.slots[d] = slot
 		}
 	}
+	maps.Copy(c.lists, o.lists)
+	maps.Copy(c.unlisted, o.unlisted)
 	for name, m := range o.mounts {
 		if old := c.mounts[name]; old.Version == nil || old.before(m) {
 			c.mounts[name] = m

@@ -7,7 +7,7 @@
 //	…
 //	var used travel.Collector                               // goes into solver.Options.Solved
 //	steps := used.All()
-//	mine, err := travel.Pack(ctx, steps, base, pool, blobs, pack)
+//	mine, err := travel.Pack(ctx, steps, bases, copied, pool, blobs, pack)
 //	report, err := travel.Write(ctx, repo, "cache", blobs, mine, travel.Options{})
 //
 // A cache is an image manifest. Its config is the records, its layers are those of
@@ -15,7 +15,7 @@
 //
 //	manifest   config  application/vnd.lamina.cache.v1+zstd   the records; see document
 //	           layers  …image.layer.v1.tar+gzip               each once
-//	                   application/vnd.lamina.cache.bundle.v1 what steps read, by name; see BundleType
+//	                   application/vnd.lamina.cache.bundle.v1 lists of files, of what steps read and of layers; see BundleType
 //
 // Or it is an image: then its configuration has the records of the steps that made
 // its own layers, as a member of its own ("inline").
@@ -27,6 +27,7 @@
 package travel
 
 import (
+	"context"
 	"errors"
 	"iter"
 	"time"
@@ -88,6 +89,10 @@ type Cache struct {
 	tags []*Cache
 	// slots are where the small blobs lie that records refer to.
 	slots map[digest.Digest]Slot
+	// lists are the lists of files of layers, by diff ID, and unlisted make those that
+	// do not exist yet.
+	lists    map[digest.Digest]ocispec.Descriptor
+	unlisted map[digest.Digest]func(context.Context) ([]byte, error)
 	// mounts are the cache mounts, by name.
 	mounts map[string]mount
 }
@@ -104,6 +109,7 @@ func newCache() *Cache {
 	return &Cache{
 		steps: map[cache.Key]*step{}, byKey: map[cache.Key]*step{},
 		held: map[digest.Digest]ocispec.Descriptor{}, slots: map[digest.Digest]Slot{},
+		lists: map[digest.Digest]ocispec.Descriptor{}, unlisted: map[digest.Digest]func(context.Context) ([]byte, error){},
 		mounts: map[string]mount{},
 	}
 }

@@ -75,7 +75,7 @@ func (f *fixture) record(kind string, op solver.Op, inputs []solver.RecordedInpu
 
 func (f *fixture) pack(records ...*solver.Record) *Cache {
 	f.Helper()
-	c, err := Pack(f.Context(), records, nil, f.pool, f.blobs, exporter.PackOptions{})
+	c, err := Pack(f.Context(), records, nil, nil, f.pool, f.blobs, exporter.PackOptions{})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestRoundTrip(t *testing.T) {
 		{Name: "context", Read: solver.Identity{Digest: digest.FromString("other files")}},
 	}, []snapshot.Layer{base, f.layer("copied")})
 	third := f.record("copy", solver.Copy{Dest: "/y"}, second.Inputs[:2], []snapshot.Layer{base, f.layer("copied")})
-	c, err := Pack(t.Context(), []*solver.Record{first, second, third}, map[digest.Digest]bool{base.Blob.Digest: true}, f.pool, f.blobs, exporter.PackOptions{})
+	c, err := Pack(t.Context(), []*solver.Record{first, second, third}, map[digest.Digest]bool{base.Blob.Digest: true}, nil, f.pool, f.blobs, exporter.PackOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -288,7 +288,7 @@ func (w *writer) union(all []*Cache) *Cache {
 		return u
 	}
 	kept := newCache()
-	kept.slots = u.slots
+	kept.slots, kept.lists, kept.unlisted = u.slots, u.lists, u.unlisted
 	for _, s := range u.sorted() {
 		if !slices.ContainsFunc(s.record.Result.Layers, func(l snapshot.Layer) bool { return w.lost[l.Blob.Digest] }) {
 			kept.add(s)
@@ -430,7 +430,7 @@ const writeAnnotation = "vnd.lamina.cache.write"
 // add adds what is loose of c in a bundle, the records and the manifest, and returns
 // the last.
 func (m documents) add(ctx context.Context, c *Cache, docker bool) (ocispec.Descriptor, error) {
-	if bundle := c.bundle(ctx, m.Blobs); len(bundle) > 0 {
+	for _, bundle := range c.bundle(ctx, m.Blobs) {
 		m.put(BundleType, bundle)
 	}
 	records, err := encode(c.document())

@@ -125,7 +125,7 @@ func (b *build) solveWith(ctx context.Context, w *local.Worker, roots []solver.I
 	show := func(e solver.Event) { display(e); b.recording.Event(e) }
 	again := func(err error) *local.LayerError {
 		var lost *local.LayerError
-		if errors.As(err, &lost) && !bases[lost.Layer.Blob.Digest] {
+		if errors.As(err, &lost) && (!bases[lost.Layer.Blob.Digest] || errors.Is(err, local.ErrFalseList)) {
 			return lost
 		}
 		return nil
@@ -189,7 +189,8 @@ func (b *build) exportCache(ctx context.Context, to cacheTo) (err error) {
 		}
 		st.End(err)
 	}()
-	steps, err := travel.Pack(ctx, b.cachedSteps(to.max), travel.Bases(b.plan.Graph), b.engine.Pool, b.engine.Blobs, b.cachePacking(to))
+	copied := b.travelling.used.Identities(b.plan.Graph, b.plan.Copied)
+	steps, err := travel.Pack(ctx, b.cachedSteps(to.max), travel.Bases(b.plan.Graph), copied, b.engine.Pool, b.engine.Blobs, b.cachePacking(to))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -59,7 +60,7 @@ func IsOrigin(origin string) bool {
 // in a bundle, which is fetched from wherever it is.
 func (e *Engine) openOrigin(origin string) (cache.Blobs, error) {
 	if slot, _, ok := travel.ParseOrigin(origin); ok {
-		return slot.In(e.Blobs), nil
+		return slot.In(bundles{e}), nil
 	}
 	escaped, isLayout := strings.CutPrefix(origin, layoutOrigin)
 	if !isLayout {
@@ -70,6 +71,53 @@ func (e *Engine) openOrigin(origin string) (cache.Blobs, error) {
 		return nil, fmt.Errorf("origin %q: %w", origin, err)
 	}
 	return layoutDir(dir), nil
+}
+
+// bundles are the bundles of caches. They are fetched as they are, and never out of
+// others, whatever the store was told: who waits for one has no other to wait for.
+type bundles struct{ *Engine }
+
+func (b bundles) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	return b.Blobs.Has(ctx, d)
+}
+
+// Open returns the bundle from the store, into which it is fetched if it is not there.
+func (b bundles) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	unlock, err := b.Store.Lock(ctx, "bundle "+d.Digest.String())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if ok, err := b.Store.Has(ctx, d); err != nil || ok {
+		return b.Store.Open(ctx, d)
+	}
+	err = fmt.Errorf("bundle %s: %w", d.Digest, fs.ErrNotExist)
+	for _, origin := range b.Store.Origins(d.Digest) {
+		if _, _, slot := travel.ParseOrigin(origin); slot {
+			continue
+		}
+		if err = b.fetch(ctx, origin, d); err == nil {
+			return b.Store.Open(ctx, d)
+		}
+	}
+	return nil, err
+}
+
+func (b bundles) fetch(ctx context.Context, origin string, d ocispec.Descriptor) error {
+	remote, err := b.openOrigin(origin)
+	if err != nil {
+		return err
+	}
+	r, err := remote.Open(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return b.Store.Put(ctx, d, r)
+}
+
+func (b bundles) Put(ctx context.Context, d ocispec.Descriptor, r io.Reader) error {
+	return b.Store.Put(ctx, d, r)
 }
 
 // layoutDir is the blobs of a layout in this directory, which is open only while
