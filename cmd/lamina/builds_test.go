@@ -94,7 +94,7 @@ func TestEndedBuildIsRemembered(t *testing.T) {
 	}
 }
 
-// Each build of --watch is one, and --timeout is a failure that is told as such.
+// That --timeout ends a build is a failure, and told as such.
 func TestLateBuildIsRemembered(t *testing.T) {
 	needRun(t)
 	l := newTool(t)

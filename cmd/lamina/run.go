@@ -29,7 +29,7 @@ const exitRun = 125
 type runOptions struct {
 	interactive, tty          bool
 	env, envFiles             []string
-	volumes, tmpfs            []string
+	volumes, tmpfs, mounts    []string
 	dir, user, hostname       string
 	entrypoint                string
 	setEntrypoint             bool
@@ -68,6 +68,7 @@ func newRun(e *cli.Env) *cobra.Command {
 	f.StringArrayVar(&o.envFiles, "env-file", nil, "Read environment variables from a file")
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "Mount a directory or file ([SOURCE:]TARGET[:ro])")
 	f.StringArrayVar(&o.tmpfs, "tmpfs", nil, "Mount a filesystem in memory (TARGET[:OPTIONS])")
+	f.StringArrayVar(&o.mounts, "mount", nil, "Mount a cache, directory or file (type=cache|bind|tmpfs|volume,target=TARGET,...)")
 	f.StringVarP(&o.dir, "workdir", "w", "", "Working directory inside the container")
 	f.StringVarP(&o.user, "user", "u", "", "User (NAME|UID[:GROUP|GID])")
 	f.StringVar(&o.hostname, "hostname", "", "Host name of the container")
@@ -92,7 +93,7 @@ func newRun(e *cli.Env) *cobra.Command {
 }
 
 // runRun runs a container in the foreground. Nothing is kept of it.
-func runRun(ctx context.Context, e *cli.Env, o runOptions, ref string, args []string) error {
+func runRun(ctx context.Context, e *cli.Env, o runOptions, ref string, args []string) (err error) {
 	display, err := cli.NewSteps(e, "", o.quiet, "Pulling")
 	if err != nil {
 		return err
@@ -115,6 +116,15 @@ func runRun(ctx context.Context, e *cli.Env, o runOptions, ref string, args []st
 	if err != nil {
 		return err
 	}
+	release, err := mountCaches(ctx, eng, display, o, ref, &spec)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if rerr := release(); err == nil {
+			err = rerr
+		}
+	}()
 	tx, err := writableRoot(ctx, eng, display, img, runner.Targets(spec))
 	if err != nil {
 		return err
@@ -125,6 +135,25 @@ func runRun(ctx context.Context, e *cli.Env, o runOptions, ref string, args []st
 	display.Close()
 	spec.Root = tx.Mounts()
 	return inForeground(ctx, e, o, run, spec)
+}
+
+// mountCaches adds the caches of --mount to a container, and puts its mounts in order.
+// release gives the caches back.
+func mountCaches(ctx context.Context, eng *engine.Engine, display *cli.Steps, o runOptions, ref string, spec *runner.Spec) (release func() error, err error) {
+	_, caches, err := parseMounts(o.mounts)
+	if err != nil {
+		return nil, err
+	}
+	said := &waitingFor{display: display}
+	release, err = eng.Worker(local.Config{}).MountCaches(ctx, spec, caches, "lamina run "+ref, said)
+	said.end(err)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Mounts, err = ordered(spec.Mounts); err != nil {
+		return nil, errors.Join(err, release())
+	}
+	return release, nil
 }
 
 // runImage finds the image in the store, by name or ID, or pulls it.

@@ -16,6 +16,7 @@ import (
 	"lamina/cmd/lamina/internal/cli"
 	"lamina/runner"
 	"lamina/snapshot"
+	"lamina/solver"
 )
 
 // containerSpec is what an image and the command line say together. Its root is
@@ -177,8 +178,8 @@ func containerLimits(o runOptions) (runner.Limits, error) {
 	return l, nil
 }
 
-// containerMounts are the mounts of the command line, and the image's volumes
-// that none of them replaces; the outer before the inner.
+// containerMounts are the mounts of the command line, but for caches, and the image's
+// volumes that none of them replaces; the outer before the inner.
 func containerMounts(o runOptions, volumes map[string]struct{}) ([]snapshot.Mount, error) {
 	var mounts []snapshot.Mount
 	for _, v := range o.volumes {
@@ -195,12 +196,24 @@ func containerMounts(o runOptions, volumes map[string]struct{}) ([]snapshot.Moun
 		}
 		mounts = append(mounts, m)
 	}
+	others, caches, err := parseMounts(o.mounts)
+	if err != nil {
+		return nil, err
+	}
+	mounts = append(mounts, others...)
 	for v := range volumes {
 		v = path.Clean("/" + v)
-		if !slices.ContainsFunc(mounts, func(m snapshot.Mount) bool { return m.Target == v }) {
+		if !slices.ContainsFunc(mounts, func(m snapshot.Mount) bool { return m.Target == v }) &&
+			!slices.ContainsFunc(caches, func(m solver.RunMount) bool { return m.Target == v }) {
 			mounts = append(mounts, anonymousVolume(v))
 		}
 	}
+	return ordered(mounts)
+}
+
+// ordered sorts mounts so that the outer are before the inner, and refuses those
+// that hide each other.
+func ordered(mounts []snapshot.Mount) ([]snapshot.Mount, error) {
 	depth := func(m snapshot.Mount) int { return strings.Count(m.Target, "/") }
 	slices.SortStableFunc(mounts, func(a, b snapshot.Mount) int {
 		return cmp.Or(cmp.Compare(depth(a), depth(b)), cmp.Compare(a.Target, b.Target))

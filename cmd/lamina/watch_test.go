@@ -87,4 +87,11 @@ func TestWatch(t *testing.T) {
 	if code := cmd.ProcessState.ExitCode(); code != 130 {
 		t.Errorf("after ^C it exits with %d, want 130", code)
 	}
+
+	// Each is remembered as a build of its own.
+	ls := exec.Command(args[0], "builds", "ls", "--format", "{{.Status}}")
+	ls.Env = cmd.Env
+	if got := finish(t, ls).stdout; got != "succeeded\nfailed\nsucceeded\nsucceeded\n" {
+		t.Errorf("the builds are\n%s", got)
+	}
 }

@@ -40,7 +40,7 @@ func (b *build) remembered(ctx context.Context, images []made, err error) {
 	case err != nil && errors.Is(context.Cause(ctx), errTimeout):
 		status, err = builds.Failed, errLate(b.opt.timeout)
 	case err != nil && ctx.Err() != nil:
-		status = builds.Canceled
+		status, err = builds.Canceled, nil // there is nothing more to say
 	case err != nil:
 		status = builds.Failed
 	}

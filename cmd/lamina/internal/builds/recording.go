@@ -32,6 +32,8 @@ type Recording struct {
 	cost  time.Duration // of saving
 	timer *time.Timer // saves later; nil if there is nothing to be saved
 	over  bool
+
+	trouble error // why builds that exceed the limits could not be forgotten
 }
 
 // The document of a running build is written saveInterval after it has changed, and
@@ -90,8 +92,8 @@ func (r *Recording) place(dir string) error {
 		err = os.Rename(dir, r.store.path(r.build.ID))
 		if err == nil {
 			r.doc, r.saved = doc, time.Now()
-			// What exceeds the limits with this one goes; a build may fail later.
-			return r.store.forget(r.saved, DefaultLimits, append([]string{r.build.ID}, ids...))
+			r.trouble = r.store.forget(r.saved, DefaultLimits, append([]string{r.build.ID}, ids...))
+			return nil
 		}
 		doc.Close()
 		switch {
@@ -185,7 +187,7 @@ func (r *Recording) save() error {
 }
 
 // End says how the build ended. An error says that the build is not remembered, or
-// that logs that exceed [DefaultLimits] could not be removed.
+// that what exceeds [DefaultLimits] could not be removed.
 func (r *Recording) End(status Status, failure error, images []Image) error {
 	if r == nil {
 		return nil
@@ -213,10 +215,13 @@ func (r *Recording) End(status Status, failure error, images []Image) error {
 		r.store.Remove(b.ID)
 		return fmt.Errorf("remember the build: %w", err)
 	}
-	if !logged {
-		return nil
+	if logged {
+		r.trouble = errors.Join(r.trouble, r.store.trimLogs(DefaultLimits.Logs))
 	}
-	return r.store.trimLogs(DefaultLimits.Logs)
+	if r.trouble != nil {
+		return fmt.Errorf("forget old builds: %w", r.trouble)
+	}
+	return nil
 }
 
 // keep saves the build and, if there is no space for that, gives up its log.

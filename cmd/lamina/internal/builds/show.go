@@ -81,6 +81,10 @@ func (b *Build) writeSteps(w io.Writer) error {
 	if len(b.Steps)+len(b.Phases) == 0 {
 		return nil
 	}
+	critical := b.Critical()
+	if len(critical) < 2 {
+		critical = nil // goes without saying
+	}
 	tw := tabwriter.NewWriter(w, 0, 1, 2, ' ', 0)
 	fmt.Fprint(tw, "\nSTEP\tLINE\tVERDICT\tTIME\tOUTPUT\tNAME\n")
 	for i := range b.Steps {
@@ -92,12 +96,21 @@ func (b *Build) writeSteps(w io.Writer) error {
 		if s.Pos.First > 0 {
 			line = fmt.Sprint(s.Pos.First)
 		}
-		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%s\t%s\n", i+1, line, b.verdict(s), s.time(), size(s.Log), oneLine(s.Name))
+		took := s.time()
+		if slices.Contains(critical, i) {
+			took += " *"
+		}
+		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%s\t%s\n", i+1, line, b.verdict(s), took, size(s.Log), oneLine(s.Name))
 	}
 	for _, p := range b.Phases {
 		fmt.Fprintf(tw, "\t\t%s\t%s\t\t%s\n", p.verdict(), human.Took(p.Took), oneLine(p.Name))
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil || critical == nil {
+		return err
+	}
+	first, last := &b.Steps[critical[0]], &b.Steps[critical[len(critical)-1]]
+	_, err := fmt.Fprintf(w, "\n* is what all else waited for: %s from its beginning to its end\n", human.Took(last.ended().Sub(first.Started)))
+	return err
 }
 
 // verdict is that of s, with the cache that a hit came from.

@@ -1,11 +1,14 @@
 package builds
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"lamina/solver"
 )
 
 func TestWrite(t *testing.T) {
@@ -38,10 +41,12 @@ Warnings:    there is no cache in r.example.com/app:main yet
 STEP  LINE  VERDICT                            TIME     OUTPUT  NAME
 1     1     source                                              FROM debian
 3     3     cached in r.example.com/app:cache  (30.0s)          [build 1/3] RUN apt-get update
-4     5     executed                           0.1s             [build 2/3] COPY . .
-5     9     failed                             70.0s    2.05kB  [build 3/3] RUN make && make install
+4     5     executed                           0.1s *           [build 2/3] COPY . .
+5     9     failed                             70.0s *  2.05kB  [build 3/3] RUN make && make install
 6     11    unneeded                                            [stage-1 1/1] COPY --from=build /app /
                                                0.4s             [internal] load metadata for docker.io/library/debian
+
+* is what all else waited for: 71.0s from its beginning to its end
 `
 	want = strings.Replace(want, "sha256:5f4b1cea59ff7ba7c8b7c5ffb4ad6d6dbb2ee8ff2c1ca0dbd2ff3d2f3a2a6f0a", sample().Images[0].Digest.String(), 1)
 	if diff := cmp.Diff(want, got.String()); diff != "" {
@@ -94,5 +99,37 @@ func TestTook(t *testing.T) {
 	}
 	if got := b.Took(noon.Add(-time.Minute)); got != 0 {
 		t.Errorf("with a clock that was turned back it has taken %v", got)
+	}
+}
+
+// Of two stages the one that took longer is critical, and what was cached is not.
+func TestCritical(t *testing.T) {
+	at := func(start, end int) Step {
+		return Step{
+			Verdict: solver.VerdictExecuted, Started: noon.Add(time.Duration(start) * time.Second), Took: time.Duration(end-start) * time.Second,
+		}
+	}
+	cached := Step{Verdict: solver.VerdictCached, Started: noon.Add(time.Minute), Took: time.Hour}
+	on := func(s Step, inputs ...int) Step {
+		for _, in := range inputs {
+			s.Inputs = append(s.Inputs, Input{Step: in})
+		}
+		return s
+	}
+	for _, test := range []struct {
+		name  string
+		steps []Step
+		want  []int
+	}{
+		{"nothing", nil, nil},
+		{"all cached", []Step{cached, on(cached, 0)}, nil},
+		{"a chain", []Step{cached, on(at(1, 2), 0), on(at(2, 3), 1)}, []int{1, 2}},
+		{"two stages", []Step{at(0, 1), on(at(1, 9), 0), on(at(1, 5), 0), on(at(9, 10), 2, 1)}, []int{0, 1, 3}},
+		{"the last is not the end", []Step{at(0, 9), at(0, 1)}, []int{0}},
+		{"a download", []Step{{Verdict: solver.VerdictSource, Started: noon, Took: time.Second}, on(at(1, 2), 0)}, []int{0, 1}},
+	} {
+		if got := (&Build{Steps: test.steps}).Critical(); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
 	}
 }

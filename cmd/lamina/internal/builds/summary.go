@@ -2,6 +2,7 @@ package builds
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,39 @@ func (s *Step) isWork() bool {
 	}
 	return s.Verdict != solver.VerdictSource
 }
+
+// Critical are the positions of the steps that decided how long it took to execute
+// them all: the one that ended last, of what that reads the one that ended last, and
+// so on. They are in the order of their execution.
+func (b *Build) Critical() []int {
+	last := -1
+	for i := range b.Steps {
+		if b.Steps[i].Verdict.Ran() && (last < 0 || b.Steps[i].ended().After(b.Steps[last].ended())) {
+			last = i
+		}
+	}
+	var path []int
+	for last >= 0 {
+		path = append(path, last)
+		next := -1
+		for _, in := range b.Steps[last].Inputs {
+			s := &b.Steps[in.Step]
+			if s.took() && (next < 0 || s.ended().After(b.Steps[next].ended())) {
+				next = in.Step
+			}
+		}
+		last = next
+	}
+	slices.Reverse(path)
+	return path
+}
+
+// took tells whether the step took time in this build: it was executed, or fetched.
+func (s *Step) took() bool {
+	return !s.Started.IsZero() && s.Verdict != solver.VerdictCached
+}
+
+func (s *Step) ended() time.Time { return s.Started.Add(s.Took) }
 
 // Took is how long the build lasted, or lasts until now.
 func (b *Build) Took(now time.Time) time.Duration {
