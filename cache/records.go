@@ -25,8 +25,8 @@ type records struct{ store *Store }
 const recordMagic = "lamina-record-1 "
 
 // touchAfter is how old a record's modification time may grow while it is being
-// used: fresh enough to see what is used, at one write an hour.
-const touchAfter = time.Hour
+// used: fresh enough to tell what was used before what, at one write a minute.
+const touchAfter = time.Minute
 
 // Index returns the store's records.
 func (s *Store) Index() Index { return records{s} }
@@ -39,8 +39,9 @@ func (r records) path(k Key) (string, error) {
 	return r.store.Path("index", hex[:2], hex), nil
 }
 
-func (r records) Get(_ context.Context, k Key) ([]byte, error) {
-	path, err := r.path(k)
+// Peek returns the record of k as Get does, but does not count as a use of it.
+func (s *Store) Peek(k Key) ([]byte, error) {
+	path, err := records{s}.path(k)
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +52,18 @@ func (r records) Get(_ context.Context, k Key) ([]byte, error) {
 	record, ok := decodeRecord(data)
 	if !ok {
 		return nil, fmt.Errorf("record %s is damaged: %w", k, fs.ErrNotExist)
+	}
+	return record, nil
+}
+
+func (r records) Get(_ context.Context, k Key) ([]byte, error) {
+	record, err := r.store.Peek(k)
+	if err != nil {
+		return nil, err
+	}
+	path, err := r.path(k)
+	if err != nil {
+		return nil, err
 	}
 	if st, err := os.Stat(path); err == nil && time.Since(st.ModTime()) > touchAfter {
 		now := time.Now()

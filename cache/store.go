@@ -77,6 +77,7 @@ func (s *Store) Close() error {
 	err := s.temp.close()
 	if s.use != nil {
 		s.use()
+		s.use = nil
 	}
 	return err
 }

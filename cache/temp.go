@@ -14,7 +14,7 @@ import (
 
 // tempDir is a process's own directory below tmp, made when first asked for.
 //
-// The protocol, which sweep relies on: a process creates and locks
+// The protocol, which Sweep relies on: a process creates and locks
 // tmp/<name>.lock, and only then makes tmp/<name>. So a directory without a lock
 // file, or whose lock can be had, belongs to nobody living.
 type tempDir struct {
@@ -47,7 +47,7 @@ func (s *Store) Temp() (string, error) {
 		return "", err
 	}
 	t.dir, t.lock = dir, f
-	s.sweep()
+	s.Sweep()
 	return dir, nil
 }
 
@@ -82,9 +82,9 @@ func (t *tempDir) close() error {
 	return err
 }
 
-// sweep removes the temporary directories of dead processes. What it cannot
+// Sweep removes the temporary directories of dead processes. What it cannot
 // remove now, the next one will try.
-func (s *Store) sweep() {
+func (s *Store) Sweep() {
 	entries, _ := os.ReadDir(s.Path("tmp"))
 	for _, e := range entries {
 		name, isLock := strings.CutSuffix(e.Name(), ".lock")
