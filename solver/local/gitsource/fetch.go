@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -24,6 +25,8 @@ type bare struct {
 func (c *Client) bare(ctx context.Context, p *program, src solver.Git, at Commit) (*bare, error) {
 	b := &bare{p, filepath.Join(c.Dir, c.name(src, at)+".git")}
 	if _, err := os.Stat(b.dir); err == nil {
+		used := time.Now()
+		os.Chtimes(b.dir, used, used) // what is not used can be pruned; that it fails is no loss
 		// Whoever left these was killed: the repository is ours alone.
 		return b, removeAll(filepath.Join(b.dir, "shallow.lock"), filepath.Join(b.dir, "config.lock"))
 	}

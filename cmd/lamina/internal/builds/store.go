@@ -288,26 +288,31 @@ func (s *Store) Blobs(keep func(digest.Digest)) error {
 		return err
 	}
 	for _, id := range ids {
-		var b struct {
-			Steps    []readBy `json:"steps"`
-			Imported []readBy `json:"imported"`
-		}
-		f, err := s.open(id)
-		if err != nil {
-			continue // explains nothing
-		}
-		err = decodeFrom(f, id, &b)
-		f.Close()
-		if err != nil {
-			continue
-		}
-		for _, step := range append(b.Steps, b.Imported...) {
-			for _, in := range step.Inputs {
-				for _, part := range in.Read.Parts {
-					keep(part.Digest)
-				}
+		s.BlobsOf(id, keep)
+	}
+	return nil
+}
+
+// BlobsOf is Blobs for one build. One that cannot be read explains nothing, and so
+// refers to none.
+func (s *Store) BlobsOf(id string, keep func(digest.Digest)) {
+	var b struct {
+		Steps    []readBy `json:"steps"`
+		Imported []readBy `json:"imported"`
+	}
+	f, err := s.open(id)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if decodeFrom(f, id, &b) != nil {
+		return
+	}
+	for _, step := range append(b.Steps, b.Imported...) {
+		for _, in := range step.Inputs {
+			for _, part := range in.Read.Parts {
+				keep(part.Digest)
 			}
 		}
 	}
-	return nil
 }

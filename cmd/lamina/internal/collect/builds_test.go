@@ -36,13 +36,13 @@ func TestPruneKeepsWhatBuildsReferTo(t *testing.T) {
 		}
 		return all
 	}
-	_, err = Prune(t.Context(), w.store, w.pool, Options{})
+	_, err = Prune(t.Context(), w.store, PruneOptions{})
 	w.must(err)
 	if got := kept(); !slices.Equal(got, []digest.Digest{table.Digest}) {
 		t.Errorf("kept %v, want %v", got, table.Digest)
 	}
 	w.must(remembered.Remove(recording.ID()))
-	_, err = Prune(t.Context(), w.store, w.pool, Options{})
+	_, err = Prune(t.Context(), w.store, PruneOptions{})
 	w.must(err)
 	if got := kept(); len(got) != 0 {
 		t.Errorf("kept %v of a build that is not remembered", got)

@@ -1,0 +1,174 @@
+package collect
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"lamina/cache"
+	"lamina/snapshot"
+	"lamina/snapshot/layer"
+)
+
+// counted opens the account, adds up what the store takes, and saves it.
+func (w *world) counted() int64 {
+	w.t.Helper()
+	unlock, err := w.store.Exclusive()
+	w.must(err)
+	defer unlock()
+	a := openAccount(w.store)
+	total, err := a.total()
+	w.must(err)
+	w.must(a.save())
+	return total
+}
+
+// Whatever was added and removed, by whomever, what the account says is what du(1) says.
+func TestAccount(t *testing.T) {
+	w, random := newWorld(t), rng(t)
+	for i := range 60 {
+		name := fmt.Sprint(random.IntN(10))
+		switch random.IntN(9) {
+		case 0:
+			w.big(snapshot.ID("layer"+name), digest.FromString(name), random.IntN(100000))
+		case 1:
+			w.must(w.pool.Remove(snapshot.ID("layer" + name)))
+		case 2:
+			w.blob("text/plain", fmt.Sprint(random.IntN(1e9)))
+		case 3:
+			w.record(fmt.Sprint(random.IntN(1e9)), "content")
+		case 4:
+			w.mount(name, random.IntN(100000))
+		case 5:
+			w.must(w.store.AddOrigin(digest.FromString(name), "example.com/repository"))
+		case 6:
+			w.must(cache.RemoveAll(w.store.Path("builds", name)))
+			w.must(os.MkdirAll(w.store.Path("builds", name), 0o700))
+			w.must(os.WriteFile(w.store.Path("builds", name, "log"), make([]byte, random.IntN(10000)), 0o600))
+		case 7:
+			w.must(os.MkdirAll(w.store.Path("mine", "and\tyours\n"+name), 0o700))
+			w.must(os.WriteFile(w.store.Path("mine", name), make([]byte, random.IntN(10000)), 0o600))
+		case 8:
+			w.must(cache.RemoveAll(w.store.Path("mounts", name)))
+		}
+		if random.IntN(2) == 0 {
+			w.allOld()
+		}
+		// The file of the account changes with the writing.
+		before := w.du()
+		if got := w.counted(); got != before {
+			t.Fatalf("after %d changes: %d bytes, but du says %d", i, got, before)
+		}
+	}
+}
+
+// What was measured once is not measured again, unless it is a part of what changed.
+func TestAccountRemembers(t *testing.T) {
+	w := newWorld(t)
+	w.layer("one", "")
+	w.layer("two", "")
+	w.mount("cache", 10)
+	w.allOld()
+	w.counted()
+	grow := func(path string) {
+		t.Helper()
+		st, err := os.Stat(filepath.Dir(w.store.Path(path)))
+		w.must(err)
+		w.must(os.WriteFile(w.store.Path(path), make([]byte, 100000), 0o600))
+		w.must(os.Chtimes(filepath.Dir(w.store.Path(path)), st.ModTime(), st.ModTime()))
+	}
+	before := w.counted()
+	grow("layers/one/fs/file")
+	if got := w.counted(); got != before {
+		t.Errorf("a layer was measured again: %d bytes, not %d", got, before)
+	}
+	w.layer("three", "")
+	w.mount("cache", 50000)
+	if got, want := w.counted(), before+50000; got < want {
+		t.Errorf("%d bytes after much was added, want more than %d", got, want)
+	}
+	w.must(os.WriteFile(w.store.Path(accountFile), []byte("nonsense"), 0o600))
+	if got, want := w.counted(), w.du(); got != want {
+		t.Errorf("with a damaged account: %d bytes, du says %d", got, want)
+	}
+}
+
+// The files that a folded layer shares with others count once.
+func TestAccountFolded(t *testing.T) {
+	w := newWorld(t)
+	w.big("one", "", 100000)
+	w.layer(foldPrefix+"one", "")
+	w.must(os.Link(w.store.Path("layers/one/fs/file"), w.store.Path("layers", foldPrefix+"one", "fs/linked")))
+	want := w.du()
+	if got := w.counted(); got != want {
+		t.Errorf("%d bytes, du says %d", got, want)
+	}
+	rows, err := Usage(t.Context(), w.store, nil, true)
+	w.must(err)
+	if got, want := sum(rows), w.du(); got != want {
+		t.Errorf("the rows have %d bytes, du says %d", got, want)
+	}
+}
+
+func sum(rows []Row) (n int64) {
+	for _, r := range rows {
+		n += r.Bytes
+	}
+	return n
+}
+
+// BenchmarkAccount is what a build that added nothing pays for a full store.
+func BenchmarkAccount(b *testing.B) {
+	store, err := cache.Open(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := layer.OpenPool(store.Path("layers"), store.Temp); err != nil {
+		b.Fatal(err)
+	}
+	for i := range 5000 {
+		dir := store.Path("layers", fmt.Sprintf("%026d", i), "fs")
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o600)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for i := range 50000 {
+		k := digest.FromString(fmt.Sprint(i))
+		dir := store.Path("index", k.Encoded()[:2])
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, k.Encoded()), []byte("x"), 0o600)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	w := &world{store: store}
+	old(b, store.Path())
+	limits := Limits{Size: 1 << 40}
+	for range 2 {
+		if _, err := After(b.Context(), w.store, limits); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if _, err := After(b.Context(), store, limits); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func old(b *testing.B, root string) {
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			err = os.Chtimes(path, time.Unix(1e9, 0), time.Unix(1e9, 0))
+		}
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
