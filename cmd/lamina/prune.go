@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"lamina/cache"
 	"lamina/cmd/lamina/internal/cli"
@@ -12,30 +16,50 @@ import (
 	"lamina/cmd/lamina/internal/human"
 )
 
+type pruneOptions struct {
+	all, force, dryRun bool
+	filter             []string
+	keep               cli.SizeCap
+}
+
 func newPrune(e *cli.Env) *cobra.Command {
-	var all, force bool
+	var o pruneOptions
 	cmd := &cobra.Command{
 		Use:   "prune [OPTIONS]",
-		Short: "Remove what nothing refers to",
+		Short: "Remove what nothing needs, and as much of the build cache as you say",
 		Long: `Remove images without a name, and blobs and unpacked layers that neither an
-image nor the build cache refers to. With --all the build cache goes, too.`,
+image nor the build cache needs. Then what exceeds --max-age and --max-size goes,
+the least recently used first, and with --keep-storage, --filter or --all more.
+Images with a name and what is running are never removed.`,
 		Args: cli.MaxArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runPrune(cmd.Context(), e, all, force)
+			filter, err := collect.ParseFilter(o.filter)
+			if err != nil {
+				return &cli.UsageError{Cmd: cmd, Err: err}
+			}
+			return runPrune(cmd.Context(), e, o, filter)
 		},
 	}
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "Also remove the build cache and the cache mounts")
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not prompt for confirmation")
+	f := cmd.Flags()
+	f.SortFlags = true
+	f.BoolVarP(&o.all, "all", "a", false, "Also remove the build cache and the cache mounts")
+	f.BoolVarP(&o.force, "force", "f", false, "Do not prompt for confirmation")
+	f.BoolVar(&o.dryRun, "dry-run", false, "Only show what would be removed")
+	f.StringArrayVar(&o.filter, "filter", nil, filterUsage)
+	f.Var(&o.keep, "keep-storage", "Remove what was least recently used until the store takes no\nmore (also --max-used-space and --reserved-space)")
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		switch name {
+		case "max-used-space", "reserved-space": // buildx's
+			name = "keep-storage"
+		}
+		return pflag.NormalizedName(name)
+	})
 	return cmd
 }
 
-func runPrune(ctx context.Context, e *cli.Env, all, force bool) error {
-	if !force {
-		warning := "WARNING! This will remove:\n  - all images without a name\n  - all blobs and layers that nothing refers to\n"
-		if all {
-			warning += "  - the build cache, and the cache mounts\n"
-		}
-		yes, err := e.Confirm(ctx, warning+"\nAre you sure you want to continue?")
+func runPrune(ctx context.Context, e *cli.Env, o pruneOptions, filter collect.Filter) error {
+	if !o.force && !o.dryRun {
+		yes, err := e.Confirm(ctx, o.warning()+"\nAre you sure you want to continue?")
 		if err != nil || !yes {
 			return err
 		}
@@ -45,17 +69,42 @@ func runPrune(ctx context.Context, e *cli.Env, all, force bool) error {
 		return err
 	}
 	defer store.Close()
-	c, err := openCatalog(store)
-	if err != nil {
-		return err
-	}
-	r, err := collect.Prune(ctx, store, c.pool, collect.Options{Cache: all})
+	opt := collect.PruneOptions{All: o.all, Filter: filter, Limits: e.Limits(), DryRun: o.dryRun}
+	opt.Keep, opt.Bounded = o.keep.Bytes()
+	r, err := collect.Prune(ctx, store, opt)
 	if errors.Is(err, cache.ErrInUse) {
 		return cli.WithHint(err, "wait until it has ended")
 	}
 	if err != nil {
 		return err
 	}
+	if o.dryRun {
+		return tellDryRun(e, r)
+	}
+	return tellPruned(e, r)
+}
+
+// warning says what is going to be removed.
+func (o pruneOptions) warning() string {
+	var what []string
+	_, bounded := o.keep.Bytes()
+	switch {
+	case len(o.filter) > 0 && bounded:
+		what = []string{"what matches " + strings.Join(o.filter, " and ") + ", until the store takes " + o.keep.String()}
+	case len(o.filter) > 0:
+		what = []string{"what matches " + strings.Join(o.filter, " and ")}
+	default:
+		what = []string{"all images without a name", "all blobs and layers that nothing refers to"}
+		if bounded {
+			what = append(what, "what was least recently used, until the store takes "+o.keep.String())
+		} else if o.all {
+			what = append(what, "the build cache, and the cache mounts")
+		}
+	}
+	return "WARNING! This will remove:\n  - " + strings.Join(what, "\n  - ") + "\n"
+}
+
+func tellPruned(e *cli.Env, r collect.Report) error {
 	if len(r.Images) > 0 {
 		if err := e.Say("Deleted Images:\n"); err != nil {
 			return err
@@ -70,4 +119,32 @@ func runPrune(ctx context.Context, e *cli.Env, all, force bool) error {
 		}
 	}
 	return e.Say("Total reclaimed space: %s\n", human.Size(r.Bytes))
+}
+
+// tellDryRun lists what would go, in the order in which it would.
+func tellDryRun(e *cli.Env, r collect.Report) error {
+	list := cli.Rows[duRow]{
+		Table:    "{{.ID}}\t{{.Type}}\t{{.Size}}\t{{.LastUsedSince}}\t{{.Description}}",
+		Headings: duRow{ID: "ID", Type: "TYPE", Size: "SIZE", LastUsedSince: "LAST USED", Description: "DESCRIPTION"},
+	}
+	now := time.Now()
+	for _, i := range r.Items {
+		title := i.Title
+		if i.Why == collect.BySize || i.Why == collect.ByAge {
+			title = strings.TrimSpace(fmt.Sprintf("%s (%s)", title, i.Why))
+		}
+		list.Items = append(list.Items, duRow{
+			ID: shortUnit(strings.TrimPrefix(i.ID, "sha256:")), Type: string(i.Kind), Size: human.Size(i.Bytes),
+			LastUsedSince: human.Ago(i.Used, now), Description: truncated(title, 72),
+		})
+	}
+	if len(list.Items) > 0 {
+		if err := list.Write(e.Stdout, ""); err != nil {
+			return err
+		}
+		if err := e.Say("\n"); err != nil {
+			return err
+		}
+	}
+	return e.Say("Would reclaim: %s\n", human.Size(r.Bytes))
 }

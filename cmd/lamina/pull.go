@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +37,7 @@ func newPull(e *cli.Env) *cobra.Command {
 // progressUsage describes --progress.
 const progressUsage = "Form of the progress display: auto, none, plain, quiet, rawjson or tty"
 
-func runPull(ctx context.Context, e *cli.Env, ref string, opts pullOptions) error {
+func runPull(ctx context.Context, e *cli.Env, ref string, opts pullOptions) (err error) {
 	name, err := registry.ParseName(ref)
 	if err != nil {
 		return err
@@ -54,7 +55,7 @@ func runPull(ctx context.Context, e *cli.Env, ref string, opts pullOptions) erro
 	if err != nil {
 		return err
 	}
-	defer eng.Close()
+	defer func() { err = errors.Join(err, e.CloseEngine(ctx, eng)) }()
 	before, _ := eng.Store.Resolve(ctx, name.String()) // there may be none
 
 	step := display.Transfers("pulling " + name.Familiar())

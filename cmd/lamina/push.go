@@ -43,7 +43,7 @@ type pushed struct {
 	root ocispec.Descriptor
 }
 
-func runPush(ctx context.Context, e *cli.Env, ref string, opts pushOptions) error {
+func runPush(ctx context.Context, e *cli.Env, ref string, opts pushOptions) (err error) {
 	display, err := cli.NewSteps(e, opts.progress, opts.quiet, "Pushing")
 	if err != nil {
 		return err
@@ -53,7 +53,7 @@ func runPush(ctx context.Context, e *cli.Env, ref string, opts pushOptions) erro
 	if err != nil {
 		return err
 	}
-	defer eng.Close()
+	defer func() { err = errors.Join(err, e.CloseEngine(ctx, eng)) }()
 	images, err := toPush(ctx, eng, ref, opts.allTags)
 	if err != nil {
 		return err

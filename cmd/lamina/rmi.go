@@ -58,7 +58,7 @@ func runRmi(ctx context.Context, e *cli.Env, refs []string, force bool) error {
 		}
 	}
 	if len(gone) > 0 {
-		_, err := collect.Images(ctx, store, c.pool, gone)
+		_, err := collect.Images(ctx, store, gone)
 		if errors.Is(err, cache.ErrInUse) {
 			e.Logger().Info("space is not freed while another lamina uses the store; 'lamina prune' does it later")
 			err = nil

@@ -19,7 +19,7 @@ func commands(e *cli.Env) []*cobra.Command {
 	return []*cobra.Command{
 		build.New(e), build.NewContext(e), newImages(e), newPull(e), newPush(e),
 		newBuilds(e), newCache(e), newImage(e),
-		newFsck(e), newHistory(e), newInspect(e), newPrune(e), newRmi(e), newRun(e), newTag(e), newVersion(e), newWhy(e),
+		newDu(e), newFsck(e), newHistory(e), newInspect(e), newPrune(e), newRmi(e), newRun(e), newTag(e), newVersion(e), newWhy(e),
 	}
 }
 

@@ -103,7 +103,11 @@ func runRun(ctx context.Context, e *cli.Env, o runOptions, ref string, args []st
 	if err != nil {
 		return err
 	}
-	defer eng.Close()
+	defer func() {
+		if cerr := e.CloseEngine(ctx, eng); err == nil {
+			err = cerr
+		}
+	}()
 	run, err := eng.Runner()
 	if err != nil {
 		return err
@@ -134,6 +138,9 @@ func runRun(ctx context.Context, e *cli.Env, o runOptions, ref string, args []st
 	defer settled()
 	display.Close()
 	spec.Root = tx.Mounts()
+	if err := eng.UseOnly("container "+spec.ID[:12], append(spec.Mounts, spec.Root...)); err != nil {
+		return err
+	}
 	return inForeground(ctx, e, o, run, spec)
 }
 

@@ -22,7 +22,7 @@ func newTag(e *cli.Env) *cobra.Command {
 	}
 }
 
-func runTag(ctx context.Context, e *cli.Env, source, target string) error {
+func runTag(ctx context.Context, e *cli.Env, source, target string) (err error) {
 	name, err := registry.ParseName(target)
 	if err != nil {
 		return err
@@ -34,7 +34,7 @@ func runTag(ctx context.Context, e *cli.Env, source, target string) error {
 	if err != nil {
 		return err
 	}
-	defer engine.Close()
+	defer func() { err = errors.Join(err, e.CloseEngine(ctx, engine)) }()
 	c := &catalog{engine.Store, engine.Pool}
 	i, err := c.find(ctx, source)
 	if err != nil {

@@ -88,7 +88,7 @@ func buildOnce(ctx context.Context, e *cli.Env, req *request) (err error) {
 	if b.engine, err = e.OpenEngine(ctx, b.display, req.insecure()...); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.engine.Close()) }()
+	defer func() { err = errors.Join(err, e.CloseEngine(ctx, b.engine)) }()
 	var images []made
 	if b.call == nil {
 		b.remember()

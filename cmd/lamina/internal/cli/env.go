@@ -31,6 +31,9 @@ type Env struct {
 
 	Root  string // the store's directory: --root
 	Debug bool   // --debug
+
+	MaxSize SizeCap  // --max-size
+	MaxAge  AgeLimit // --max-age
 }
 
 // Getenv is the value of a variable, empty if it is not set.
@@ -47,6 +50,9 @@ func (e *Env) GlobalFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&e.Root, "root", e.defaultRoot(), "Directory of the store (default: /var/lib/lamina as\nroot, ~/.local/share/lamina otherwise)")
 	fs.Lookup("root").DefValue = "" // help is the same for everyone
 	fs.BoolVarP(&e.Debug, "debug", "D", false, "Say more about what is done")
+	e.MaxAge = defaultAge
+	fs.Var(&e.MaxSize, "max-size", "What the store may take on the disk (default: a fifth of\nthe disk, at least 10 GB)")
+	fs.Var(&e.MaxAge, "max-age", "How long what is not used is kept")
 }
 
 // FromEnvironment sets those global flags from the environment that the command
@@ -92,7 +98,7 @@ func (e *Env) OpenStore() (*cache.Store, error) {
 }
 
 // OpenEngine opens the store with everything that works on it, and claims it, so
-// that nobody removes what has no name yet; the caller must close it. display,
+// that nobody removes what has no name yet; the caller must close it with CloseEngine. display,
 // which may be nil, shows transfers and warnings.
 // insecure are registries that may speak plain HTTP, or show any certificate.
 func (e *Env) OpenEngine(ctx context.Context, display *Steps, insecure ...string) (*engine.Engine, error) {

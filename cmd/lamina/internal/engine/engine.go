@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -195,4 +196,26 @@ func (f from) learn(ok bool, d ocispec.Descriptor) error {
 		return nil
 	}
 	return f.Store.AddOrigin(d.Digest, f.origin)
+}
+
+// UseOnly gives up the claim on the whole store, but for what these mounts show of
+// it: a container that runs for days keeps nobody from collecting the rest. Nothing
+// else may be asked of the engine from then on but to be closed.
+func (e *Engine) UseOnly(by string, mounts []snapshot.Mount) error {
+	claim := cache.Claim{By: by}
+	for _, m := range mounts {
+		sources := []string{m.Source}
+		for _, o := range m.Options {
+			if dir, ok := strings.CutPrefix(o, "lowerdir+="); ok {
+				sources = append(sources, dir)
+			}
+		}
+		for _, source := range sources {
+			within, err := filepath.Rel(e.Store.Path(), source)
+			if parts := strings.Split(within, "/"); err == nil && len(parts) > 1 && parts[0] != ".." {
+				claim.Paths = append(claim.Paths, filepath.Join(parts[0], parts[1]))
+			}
+		}
+	}
+	return e.Store.UseOnly(claim)
 }
