@@ -232,13 +232,13 @@ func TestSendsWhatChanged(t *testing.T) {
 	repo := cachetest.NewMemory()
 	v := a.send(repo, mounts.PackOptions{}).Version
 	var sent int64
-	for i := range 60 {
+	for i := range 30 {
 		a.must(os.WriteFile(filepath.Join(data, fmt.Sprintf("new%d", i)), cachetest.Bytes(uint64(1000+i), 10_000), 0o644))
 		if i > 0 {
 			a.must(os.Rename(filepath.Join(data, fmt.Sprintf("new%d", i-1)), filepath.Join(data, fmt.Sprintf("moved%d", i-1))))
 		}
-		if i >= 20 {
-			a.must(os.RemoveAll(filepath.Join(data, fmt.Sprintf("m%d", i-20))))
+		if i >= 10 {
+			a.must(os.RemoveAll(filepath.Join(data, fmt.Sprintf("m%d", i-10))))
 		}
 		b := a.send(repo, mounts.PackOptions{Base: v})
 		v = b.Version
@@ -251,13 +251,13 @@ func TestSendsWhatChanged(t *testing.T) {
 			t.Fatalf("%d packs after %d versions", len(v.Packs), i)
 		}
 	}
-	if sent > 60*10_000*12 {
-		t.Errorf("%d bytes were sent for 600,000 that were new", sent)
+	if sent > 30*10_000*10 {
+		t.Errorf("%d bytes were sent for 300,000 that were new", sent)
 	}
 	other := newMachine(t)
 	other.restore(repo, v)
 	if want, got := list(t, data), list(t, other.Data(spec.Name())); !slices.Equal(want, got) {
-		t.Errorf("after 60 versions\n%s\narrived\n%s", strings.Join(want, "\n"), strings.Join(got, "\n"))
+		t.Errorf("after 30 versions\n%s\narrived\n%s", strings.Join(want, "\n"), strings.Join(got, "\n"))
 	}
 	var packed int64
 	for _, p := range v.Packs {
