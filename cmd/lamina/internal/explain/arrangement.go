@@ -59,3 +59,22 @@ func (e *explainer) rearranged(r *reason, i, at int, c candidate) bool {
 	}
 	return true
 }
+
+// replaced explains the same if what is around has changed as well, so that only the
+// instructions tell where they were.
+func (e *explainer) replaced(r *reason, i, at int, c candidate) bool {
+	s, old := &e.build.Steps[at], c.step()
+	text, was := instruction(s.Name), instruction(old.Name)
+	there, here := c.from.texts[text] || s.Kind == "image", e.texts[was] || old.Kind == "image"
+	switch {
+	case text == was || !there && !here:
+		return false
+	case there && here:
+		e.blame(r, i, Cause{Kind: Moved, Before: was, After: text})
+	case here:
+		e.blame(r, i, Cause{Kind: Inserted, Subject: text, Line: s.Pos.First})
+	default:
+		e.blame(r, i, Cause{Kind: Removed, Subject: was})
+	}
+	return true
+}

@@ -5,17 +5,18 @@ import (
 	"fmt"
 	"slices"
 
+	"lamina/cmd/lamina/internal/builds"
 	"lamina/solver"
 )
 
 // report says what was found out.
 func (e *explainer) report() *Report {
-	r := &Report{Build: e.build.ID, Causes: []Cause{}, Steps: []Explained{}}
+	r := &Report{Build: e.build.ID, failed: e.build.Status != builds.Succeeded, Causes: []Cause{}, Steps: []Explained{}}
 	for i := range e.build.Steps {
 		s := &e.build.Steps[i]
 		switch {
 		case !isWork(s):
-		case s.Verdict.Ran():
+		case ran(s):
 			r.Executed++
 		case s.Verdict == solver.VerdictCached:
 			r.Cached++

@@ -1,7 +1,6 @@
 package explain
 
 import (
-	"cmp"
 	"slices"
 
 	"lamina/cmd/lamina/internal/builds"
@@ -43,7 +42,8 @@ func (e *explainer) learn() {
 	e.texts = textsOf(e.build)
 	if e.history.Earlier != nil {
 		for b := range e.history.Earlier {
-			if b.ID < e.build.ID {
+			// What ended later may not have been over when this was asked first.
+			if b.ID < e.build.ID && !b.Ended.IsZero() && b.Ended.Before(e.build.Ended) {
 				e.earlier = append(e.earlier, e.newEarlier(b, ""))
 			}
 			if len(e.earlier) == maxEarlier {
@@ -113,50 +113,6 @@ func (o *earlier) group() int {
 	return 2
 }
 
-// nearest is the step that differs least from step i, of the first group that has any
-// like it. Of those that differ equally it is that of the build which what step i
-// stands on is compared with, then of the one that has the most instructions in
-// common, and then the latest.
-func (e *explainer) nearest(i int) (best candidate, ok bool) {
-	least, parents := 0, e.comparedBelow(i)
-	for _, o := range e.earlier {
-		for at := range o.Steps {
-			c := candidate{o, at}
-			if ok && o.group() > best.from.group() || !e.comparable(i, c) {
-				continue
-			}
-			d := e.distance(i, c)
-			if !ok || cmp.Or(o.group()-best.from.group(), d-least, prefer(parents, o, best.from), o.apart-best.from.apart) < 0 {
-				best, least, ok = c, d, true
-			}
-		}
-	}
-	return best, ok
-}
-
-// comparedBelow is what the step that step i stands on was compared with, nil if that
-// was not executed.
-func (e *explainer) comparedBelow(i int) *earlier {
-	in := e.build.Steps[i].Inputs
-	if len(in) == 0 || e.reasons == nil || !e.build.Steps[in[0].Step].Verdict.Ran() {
-		return nil
-	}
-	return e.reason(in[0].Step).from
-}
-
-// prefer orders a and b by which of them is the preferred.
-func prefer(preferred, a, b *earlier) int {
-	switch {
-	case a == b || preferred == nil:
-		return 0
-	case a == preferred:
-		return -1
-	case b == preferred:
-		return 1
-	}
-	return 0
-}
-
 // comparable tells whether c may be what step i was before: it is the same operation
 // or the same instruction, or both are the ones in that place that the other build
 // does not have. The latter only counts in the builds that are closest to this one.
@@ -211,30 +167,4 @@ func strangers(b *builds.Build, s *builds.Step, others map[string]bool) []string
 		}
 	}
 	return all
-}
-
-// distance is in how many things step i differs from c, twice. Another image of the
-// same name is half a difference.
-func (e *explainer) distance(i int, c candidate) int {
-	s, o := &e.build.Steps[i], c.step()
-	n := 2 * len(differences(o, s))
-	for j, in := range s.Inputs {
-		if j < len(o.Inputs) && sameInput(o.Inputs[j], in) {
-			continue
-		}
-		n += 2
-		old, ok := c.from.source(c.at, j)
-		if source := &e.build.Steps[in.Step]; ok && source.Kind == "image" && imageName(source.Name) == imageName(c.from.Steps[old].Name) {
-			n--
-		}
-	}
-	return n
-}
-
-// sameInput tells whether a step reads the same of two inputs, as far as is known.
-func sameInput(a, b builds.Input) bool {
-	if a.Read.Digest != "" && b.Read.Digest != "" {
-		return a.Read.Digest == b.Read.Digest
-	}
-	return a.ID == b.ID || a.ID == "" || b.ID == ""
 }

@@ -95,12 +95,16 @@ type reason struct {
 
 func (e *explainer) anythingRan() bool {
 	for i := range e.build.Steps {
-		if e.build.Steps[i].Verdict.Ran() {
+		if ran(&e.build.Steps[i]) {
 			return true
 		}
 	}
 	return false
 }
+
+// ran tells whether s was executed, to its end or not. One that failed before it was
+// known what it reads was not even looked up.
+func ran(s *builds.Step) bool { return s.Verdict.Ran() && s.Narrow != "" }
 
 func (e *explainer) now() time.Time {
 	if e.history.Now.IsZero() {

@@ -54,14 +54,14 @@ func (tc again) file() string {
 
 // edited is the Dockerfile of the second build.
 func (tc again) edited(t *testing.T) string {
-	text := tc.file()
+	var pairs []string
 	for old, now := range tc.edit {
-		if !strings.Contains(text, old+"\n") {
+		if !strings.Contains(tc.file(), old+"\n") {
 			t.Fatalf("%s: there is no line %q", tc.name, old)
 		}
-		text = strings.ReplaceAll(text, old+"\n", now)
+		pairs = append(pairs, old+"\n", now)
 	}
-	return text
+	return strings.NewReplacer(pairs...).Replace(tc.file())
 }
 
 func (tc again) run(t *testing.T) {
@@ -216,11 +216,12 @@ func TestBuild(t *testing.T) {
 		{name: "lost", world: func(w *world) { w.lose("RUN install") },
 			want: []string{"RUN install (line 12): remembered, but its layer is gone [1]"}},
 		{name: "evicted", world: func(w *world) {
-			for k := range w.index {
-				w.evicted[k] = w.clock.Add(-48 * time.Hour)
-			}
-			clear(w.index)
+			w.evict(w.clock.Add(time.Hour))
+			w.clock = w.clock.Add(48 * time.Hour)
 		}, want: []string{"record evicted 2 days ago by the size cap [7]"}},
+		{name: "evicted, and made again since", world: func(w *world) {
+			w.evict(w.clock.Add(-time.Hour))
+		}, want: []string{"built before, but its record is gone [7]"}},
 	} {
 		t.Run(tc.name, tc.run)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -26,20 +27,22 @@ func (c *changes) add(f File) {
 	}
 }
 
-// tables compares the tables in two lists of parts, in one pass and without holding
-// either. It is an error if one of them cannot be read.
+// tables compares the tables in two lists of parts. It is an error if one of them
+// cannot be read.
 func (e *explainer) tables(before, after []ocispec.Descriptor) (*changes, error) {
 	if len(before) == 0 || len(after) == 0 {
 		return nil, errors.New("no list of files was kept")
 	}
 	c := &changes{limit: e.history.Files}
-	a, b := &reader{}, &reader{}
-	defer a.close()
-	defer b.close()
-	a.next, a.stop = iter.Pull2(e.sums(before))
-	b.next, b.stop = iter.Pull2(e.sums(after))
-	c.join(a, b)
-	return c, cmp.Or(a.err, b.err)
+	a, b := newReader(e.sums(before)), newReader(e.sums(after))
+	defer a.stop()
+	defer b.stop()
+	ordered, err := c.join(a, b)
+	if err != nil || ordered {
+		return c, err
+	}
+	c = &changes{limit: e.history.Files}
+	return c, c.match(e.sums(before), e.sums(after))
 }
 
 // sums are the files of the tables parts, one after the other.
@@ -67,40 +70,40 @@ func (e *explainer) eachSum(d ocispec.Descriptor, yield func(fileset.Sum, error)
 	return true
 }
 
-// reader reads the files of a list, one at a time. A list consists of runs, in each of
-// which the files are in order: a COPY lists what each of its paths selects.
+// reader reads the files of a list, one at a time.
 type reader struct {
 	next func() (fileset.Sum, error, bool)
 	stop func()
 
-	sum fileset.Sum
-	run int
-	ok  bool // there is a sum
-	err error
+	sum     fileset.Sum
+	ok      bool // there is a sum
+	ordered bool // each came after the one before
+	err     error
 }
 
-func (r *reader) close() {
-	if r.stop != nil {
-		r.stop()
-	}
+func newReader(files iter.Seq2[fileset.Sum, error]) *reader {
+	r := &reader{ordered: true}
+	r.next, r.stop = iter.Pull2(files)
+	r.advance()
+	return r
 }
 
 func (r *reader) advance() {
 	last, had := r.sum.Name, r.ok
 	r.sum, r.err, r.ok = r.next()
-	if r.err != nil {
-		r.ok = false
-	}
-	if r.ok && had && comparePaths(r.sum.Name, last) < 0 {
-		r.run++
+	r.ok = r.ok && r.err == nil
+	if r.ok && had && comparePaths(r.sum.Name, last) <= 0 {
+		r.ordered = false
 	}
 }
 
-// join compares two lists.
-func (c *changes) join(a, b *reader) {
-	a.advance()
-	b.advance()
+// join compares two lists in one pass, and holds neither. It gives up if they are not
+// in order: a COPY of several paths lists what each of them selects.
+func (c *changes) join(a, b *reader) (ordered bool, err error) {
 	for (a.ok || b.ok) && a.err == nil && b.err == nil {
+		if !a.ordered || !b.ordered {
+			return false, nil
+		}
 		switch d := compareReaders(a, b); {
 		case d < 0:
 			c.add(File{Path: a.sum.Name, Change: "removed"})
@@ -116,6 +119,7 @@ func (c *changes) join(a, b *reader) {
 			b.advance()
 		}
 	}
+	return true, cmp.Or(a.err, b.err)
 }
 
 // compareReaders orders the files that two lists are at.
@@ -125,10 +129,43 @@ func compareReaders(a, b *reader) int {
 		return 1
 	case !b.ok:
 		return -1
-	case a.sum.Name == b.sum.Name:
-		return 0
 	}
-	return cmp.Or(a.run-b.run, comparePaths(a.sum.Name, b.sum.Name))
+	return comparePaths(a.sum.Name, b.sum.Name)
+}
+
+// match compares two lists in any order, of which it holds the first.
+func (c *changes) match(before, after iter.Seq2[fileset.Sum, error]) error {
+	type held struct {
+		fileset.Sum
+		seen bool
+	}
+	was := map[string]*held{}
+	for s, err := range before {
+		if err != nil {
+			return err
+		}
+		was[s.Name] = &held{Sum: s}
+	}
+	for s, err := range after {
+		if err != nil {
+			return err
+		}
+		old := was[s.Name]
+		if old == nil {
+			c.add(File{Path: s.Name, Change: "new"})
+			continue
+		}
+		if f, differ := compareSums(old.Sum, s); differ && !old.seen {
+			c.add(f)
+		}
+		old.seen = true
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(was), comparePaths) {
+		if !was[name].seen {
+			c.add(File{Path: name, Change: "removed"})
+		}
+	}
+	return nil
 }
 
 // comparePaths orders paths as a walk meets them: by their components.

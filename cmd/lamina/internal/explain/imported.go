@@ -60,7 +60,7 @@ func (e *explainer) nearestIn(c Cache) []builds.Step {
 		}
 	}
 	for i := range e.build.Steps {
-		if !e.build.Steps[i].Verdict.Ran() {
+		if !ran(&e.build.Steps[i]) {
 			continue
 		}
 		if near, ok := e.nearest(i); ok {

@@ -82,7 +82,7 @@ func (e *explainer) recordless(r *reason, i int) bool {
 	switch {
 	case s.Lost:
 		e.blame(r, i, Cause{Kind: Lost})
-	case e.evicted(r, i):
+	case e.evicted(r, i, same, ok):
 	case s.Absent:
 		e.blame(r, i, Cause{Kind: Absent})
 	case ok && same.step().Verdict == solver.VerdictFailed:
@@ -115,8 +115,8 @@ func sameKeys(a, b *builds.Step) bool {
 }
 
 // evicted blames whoever removed the record of step i before the build, if anybody
-// did.
-func (e *explainer) evicted(r *reason, i int) bool {
+// did, and nobody met with it since: last is who did so last, if that is known.
+func (e *explainer) evicted(r *reason, i int, last candidate, isKnown bool) bool {
 	if e.history.Evicted == nil {
 		return false
 	}
@@ -126,7 +126,8 @@ func (e *explainer) evicted(r *reason, i int) bool {
 			continue
 		}
 		when, who, err := e.history.Evicted(k)
-		if err == nil && when.Before(e.build.Ended) {
+		since := isKnown && last.from.cache == "" && last.from.Started.After(when.Add(time.Second)) // a log has whole seconds
+		if err == nil && when.Before(e.build.Ended) && !since {
 			e.blame(r, i, Cause{Kind: Evicted, Subject: who, When: when})
 			return true
 		}
@@ -209,7 +210,7 @@ func (e *explainer) follow(r *reason, in, was builds.Input) bool {
 		}
 		return followed
 	}
-	if !source.Verdict.Ran() {
+	if !ran(source) {
 		return false
 	}
 	link := Link{Step: e.step(in.Step).Number}
@@ -258,7 +259,7 @@ func (e *explainer) standsOn(r *reason, i, at int, c candidate, seen map[int]boo
 		e.blame(r, at, Cause{Kind: URL, Subject: remote(s), Before: short(o.ID), After: short(s.ID)})
 	case s.Kind == "git" && o.Kind == "git" && len(differences(o, s)) == 0:
 		e.blame(r, at, Cause{Kind: Commit, Subject: remote(s), Before: e.commit(o.ID), After: e.commit(s.ID)})
-	case e.rearranged(r, i, at, c):
+	case e.rearranged(r, i, at, c), e.replaced(r, i, at, c):
 	case s.Kind == o.Kind:
 		e.compare(r, i, at, c, seen)
 	default:

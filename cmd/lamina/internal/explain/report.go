@@ -18,6 +18,8 @@ type Report struct {
 	Steps []Explained `json:"steps"`
 	// Notes are about caches that could have had the steps.
 	Notes []string `json:"notes,omitempty"`
+
+	failed bool // the build was
 }
 
 // Step is a step of the build, as people know it.

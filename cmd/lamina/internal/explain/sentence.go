@@ -111,6 +111,9 @@ func (c *Cause) local(now time.Time) string {
 	case Removed:
 		return fmt.Sprintf("%s before it was removed", brief(c.Subject))
 	case Moved:
+		if c.Subject == "" {
+			return fmt.Sprintf("reordered: it came after %s, and comes after %s now", brief(c.Before), brief(c.After))
+		}
 		return fmt.Sprintf("reordered: %s was %s it, and comes %s it now", brief(c.Subject), c.Before, c.After)
 	case Parent:
 		if c.Before == "" {

@@ -10,8 +10,10 @@ import (
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	switch {
+	case r.Executed == 0 && r.failed:
+		fmt.Fprintf(&b, "No step was executed; %s cached.\n", are(r.Cached))
 	case r.Executed == 0 && r.Cached == 0:
-		b.WriteString("No step had to be executed: nothing is built here.\n")
+		b.WriteString("No step had to be executed.\n")
 	case r.Executed == 0:
 		fmt.Fprintf(&b, "All %s cached.\n", are(r.Cached))
 	default:
@@ -65,12 +67,20 @@ const maxListed = 10
 // list is steps by their texts.
 func list(all []Step) string {
 	var texts []string
+	names := map[string]int{}
+	for _, s := range all {
+		names[s.String()]++
+	}
 	for i, s := range all {
 		if i == maxListed && len(all) > maxListed+1 {
 			texts = append(texts, fmt.Sprintf("and %d more", len(all)-i))
 			break
 		}
-		texts = append(texts, s.String())
+		name := s.String()
+		if names[name] > 1 { // for several platforms
+			name = "[" + s.Label + "] " + name
+		}
+		texts = append(texts, name)
 	}
 	return strings.Join(texts, ", ")
 }

@@ -259,6 +259,14 @@ func frontendDigest(content string) digest.Digest {
 	return digest.FromString(content + "linux/amd64")
 }
 
+// evict removes all records, and notes that this was done at that time.
+func (w *world) evict(at time.Time) {
+	for k := range w.index {
+		w.evicted[k] = at
+	}
+	clear(w.index)
+}
+
 // lose loses the layer that the step with this text made.
 func (w *world) lose(text string) {
 	for _, data := range w.index {
