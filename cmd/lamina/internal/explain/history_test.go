@@ -3,7 +3,6 @@ package explain
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -110,7 +109,9 @@ func TestImported(t *testing.T) {
 	learned := 0
 	b := here.build(asked{
 		file: strings.Replace(app, "RUN install", "RUN install -v", 1), imports: []solver.Records{w},
-		change: func(b *builds.Build) { b.Caches = []builds.Cache{{Name: "gone", Error: "no such cache"}, {Name: "r/app:cache", Steps: 7}} },
+		change: func(b *builds.Build) {
+			b.Caches = []builds.Cache{{Name: "gone", Error: "no such cache"}, {Name: "r/app:cache", Steps: 7}}
+		},
 	})
 	b.Imported = Imported(b, []Cache{{Number: 2, Records: slices.Values(records), Learn: func(*solver.Record) error { learned++; return nil }}})
 	r := here.explain(b)
@@ -126,64 +127,5 @@ func TestImported(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"no such cache"}, r.Notes); diff != "" || learned == 0 {
 		t.Errorf("learned %d times, notes: %s", learned, diff)
-	}
-}
-
-// Whatever is edited, each executed step has a cause that says something.
-func TestEveryStepHasACause(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(1, 2))
-	lines := []string{
-		"WORKDIR /a", "WORKDIR b", "COPY src src", "COPY docs /docs", "COPY --link docs /linked", "COPY . /all", "ARG A=1", "ARG B=$A",
-		"ENV C=$A", "ENV D=d", "RUN one", "RUN two", "RUN --mount=target=/c three", "RUN --mount=type=cache,target=/c four", "USER 1",
-		"ADD http://example.com/f /f", "COPY --from=debian:13 /x /x", "RUN --network=none five", "COPY --chown=1:1 src/a.go /owned",
-		"COPY --from=base /y /y", "RUN --mount=type=bind,from=base,target=/b six",
-	}
-	some := func() []string {
-		all := []string{}
-		for range 1 + rnd.IntN(9) {
-			all = append(all, lines[rnd.IntN(len(lines))])
-		}
-		return all
-	}
-	for range 60 {
-		w := newWorld(t)
-		file := some()
-		for range 8 {
-			switch rnd.IntN(6) {
-			case 0:
-				file = slices.Insert(file, rnd.IntN(len(file)+1), lines[rnd.IntN(len(lines))])
-			case 1:
-				if len(file) > 1 {
-					i := rnd.IntN(len(file))
-					file = slices.Delete(file, i, i+1)
-				}
-			case 2:
-				i, j := rnd.IntN(len(file)), rnd.IntN(len(file))
-				file[i], file[j] = file[j], file[i]
-			case 3:
-				w.files["src/a.go"] = fmt.Sprint(rnd.IntN(3))
-			case 4:
-				w.images["debian:12"] = fmt.Sprint(rnd.IntN(3))
-			case 5:
-				w.remote["http://example.com/f"] = fmt.Sprint(rnd.IntN(3))
-			}
-			text := "FROM debian:12 AS base\nRUN base\nFROM base\n" + strings.Join(file, "\n") + "\n"
-			r := w.explain(w.build(asked{file: text}))
-			for _, x := range r.Steps {
-				if len(x.Causes) == 0 {
-					t.Fatalf("%s has no cause in\n%s", x.Step, text)
-				}
-				for _, c := range x.Causes {
-					if k := r.Causes[c].Kind; k == Unknown || k == Parent {
-						t.Fatalf("%s: %s in\n%s", x.Step, r.Causes[c].Text, text)
-					}
-				}
-			}
-			for _, c := range r.Causes {
-				if len(c.Executed) == 0 {
-					t.Fatalf("%s made nothing be executed in\n%s", c.Text, text)
-				}
-			}
-		}
 	}
 }

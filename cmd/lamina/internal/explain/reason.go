@@ -32,10 +32,31 @@ func (e *explainer) reason(i int) *reason {
 	}
 	r.near, r.from = c.near(), c.from
 	e.compare(r, i, i, c, map[int]bool{})
+	e.dropDirectory(r)
 	if len(r.causes) == 0 {
 		e.blame(r, i, Cause{Kind: Unknown})
 	}
 	return r
+}
+
+// dropDirectory leaves out that a step has another working directory, if a WORKDIR came
+// or went.
+func (e *explainer) dropDirectory(r *reason) {
+	isWorkdir := func(text string) bool { return strings.HasPrefix(text, workdir+" ") }
+	arranged := slices.ContainsFunc(r.causes, func(i int) bool {
+		switch c := e.causes[i]; c.Kind {
+		case New:
+			return isWorkdir(c.Step.Text)
+		case Moved:
+			return isWorkdir(c.Step.Text) || isWorkdir(c.Subject) || isWorkdir(c.Before) || isWorkdir(c.After)
+		case Inserted, Removed:
+			return isWorkdir(c.Subject)
+		}
+		return false
+	})
+	if arranged {
+		r.causes = slices.DeleteFunc(r.causes, func(i int) bool { return e.causes[i].Subject == workdir })
+	}
 }
 
 // unlikeAnything explains a step that has no like. One that stands on such a step, too,

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"lamina/cmd/lamina/internal/builds"
@@ -28,24 +29,33 @@ func (e *explainer) attribute(d difference, s, o *builds.Step) Cause {
 
 // variableCause blames a variable, or the build argument that its value is from.
 func variableCause(d difference, s, o *builds.Step) Cause {
-	v, ok := variable(s, d.subject, d.after)
-	if !ok {
-		if v, ok = variable(o, d.subject, d.before); !ok {
-			return Cause{Kind: Env, Subject: d.subject, Before: d.before, After: d.after}
+	v, isSet := variable(s, d.subject, d.after)
+	was, wasSet := variable(o, d.subject, d.before)
+	for _, name := range append(slices.Clone(v.From), was.From...) {
+		if c, ok := argumentCause(name, s, o); ok {
+			return c
 		}
-		v.Line = 0 // it is not set any more
 	}
+	if !isSet && wasSet {
+		v = was
+		v.Line = 0 // where it was is not in this Dockerfile
+	}
+	kind := Env
 	if v.Arg {
-		return Cause{Kind: Arg, Subject: v.Name, Line: v.Line, Before: d.before, After: d.after}
+		kind = Arg
 	}
-	for _, name := range v.From {
-		arg, ok := argument(s, name)
-		was, _ := valueIn(o, name, true)
-		if ok && arg.Value != was {
-			return Cause{Kind: Arg, Subject: name, Line: arg.Line, Before: was, After: arg.Value}
-		}
+	return Cause{Kind: kind, Subject: d.subject, Line: v.Line, Before: d.before, After: d.after}
+}
+
+// argumentCause blames the build argument called name, if it is not what it was. Of
+// what nobody knows what it was only those are blamed that a RUN still sees.
+func argumentCause(name string, s, o *builds.Step) (Cause, bool) {
+	arg, isSet := argument(s, name)
+	was, wasSet := valueIn(o, name, true)
+	if arg.Value == was || !isSet && !wasSet || !wasSet && len(o.Uses) == 0 {
+		return Cause{}, false
 	}
-	return Cause{Kind: Env, Subject: v.Name, Line: v.Line, Before: d.before, After: d.after}
+	return Cause{Kind: Arg, Subject: name, Line: arg.Line, Before: was, After: arg.Value}, true
 }
 
 // variable is what s uses under this name with this value: the ENV rather than the
