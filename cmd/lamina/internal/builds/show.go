@@ -82,8 +82,8 @@ func (b *Build) writeSteps(w io.Writer) error {
 		return nil
 	}
 	critical := b.Critical()
-	if len(critical) < 2 {
-		critical = nil // goes without saying
+	if len(critical) >= b.Count().Executed {
+		critical = nil // each waited for the one before
 	}
 	tw := tabwriter.NewWriter(w, 0, 1, 2, ' ', 0)
 	fmt.Fprint(tw, "\nSTEP\tLINE\tVERDICT\tTIME\tOUTPUT\tNAME\n")

@@ -41,12 +41,10 @@ Warnings:    there is no cache in r.example.com/app:main yet
 STEP  LINE  VERDICT                            TIME     OUTPUT  NAME
 1     1     source                                              FROM debian
 3     3     cached in r.example.com/app:cache  (30.0s)          [build 1/3] RUN apt-get update
-4     5     executed                           0.1s *           [build 2/3] COPY . .
-5     9     failed                             70.0s *  2.05kB  [build 3/3] RUN make && make install
+4     5     executed                           0.1s             [build 2/3] COPY . .
+5     9     failed                             70.0s    2.05kB  [build 3/3] RUN make && make install
 6     11    unneeded                                            [stage-1 1/1] COPY --from=build /app /
                                                0.4s             [internal] load metadata for docker.io/library/debian
-
-* is what all else waited for: 71.0s from its beginning to its end
 `
 	want = strings.Replace(want, "sha256:5f4b1cea59ff7ba7c8b7c5ffb4ad6d6dbb2ee8ff2c1ca0dbd2ff3d2f3a2a6f0a", sample().Images[0].Digest.String(), 1)
 	if diff := cmp.Diff(want, got.String()); diff != "" {
@@ -99,6 +97,29 @@ func TestTook(t *testing.T) {
 	}
 	if got := b.Took(noon.Add(-time.Minute)); got != 0 {
 		t.Errorf("with a clock that was turned back it has taken %v", got)
+	}
+}
+
+func TestWriteMarksWhatWasWaitedFor(t *testing.T) {
+	b := &Build{Steps: []Step{
+		{Name: "RUN base", Kind: "run", Verdict: solver.VerdictExecuted, Started: noon, Took: time.Second},
+		{Name: "RUN fast", Kind: "run", Verdict: solver.VerdictExecuted, Started: noon.Add(time.Second), Took: time.Second, Inputs: []Input{{}}},
+		{Name: "RUN slow", Kind: "run", Verdict: solver.VerdictExecuted, Started: noon.Add(time.Second), Took: time.Minute, Inputs: []Input{{}}},
+	}}
+	var got strings.Builder
+	if err := b.writeSteps(&got); err != nil {
+		t.Fatal(err)
+	}
+	want := `
+STEP  LINE  VERDICT   TIME     OUTPUT  NAME
+1           executed  1.0s *           RUN base
+2           executed  1.0s             RUN fast
+3           executed  60.0s *          RUN slow
+
+* is what all else waited for: 61.0s from its beginning to its end
+`
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Error(diff)
 	}
 }
 
