@@ -114,10 +114,14 @@ func (r *logReader) copyTo(w io.Writer, step int) error {
 	}
 }
 
-// mayPrint tells whether a step may yet print something.
+// mayPrint tells whether a step may yet print something. It may not be known yet which
+// steps there are.
 func (b *Build) mayPrint(step int) bool {
+	if b.Status != Running || step >= len(b.Steps) {
+		return b.Status == Running
+	}
 	v := b.Steps[step].Verdict
-	return b.Status == Running && (v == Pending || v == Executing)
+	return v == Pending || v == Executing
 }
 
 // notWhole says why the log does not have all that a step printed, or any step if
