@@ -138,7 +138,7 @@ func runRun(ctx context.Context, e *cli.Env, o runOptions, ref string, args []st
 	defer settled()
 	display.Close()
 	spec.Root = tx.Mounts()
-	if err := eng.UseOnly("container "+spec.ID[:12], append(spec.Mounts, spec.Root...)); err != nil {
+	if err := eng.UseOnly("container "+spec.ID[:12], spec); err != nil {
 		return err
 	}
 	return inForeground(ctx, e, o, run, spec)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -37,12 +38,12 @@ Of one step all is said that is known, with the steps between it and the cause.`
 	return cmd
 }
 
-func runWhy(ctx context.Context, e *cli.Env, args []string, asJSON bool) error {
+func runWhy(ctx context.Context, e *cli.Env, args []string, asJSON bool) (err error) {
 	eng, err := e.OpenEngine(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer eng.Close()
+	defer func() { err = errors.Join(err, e.CloseEngine(ctx, eng)) }()
 	b, name, err := whichBuild(builds.In(eng.Store), args)
 	if err != nil {
 		return err

@@ -76,7 +76,7 @@ func runIntake(ctx context.Context, e *cli.Env, req *request, o intakeOptions) (
 	if b.engine, err = e.OpenEngine(ctx, b.display); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.engine.Close()) }()
+	defer func() { err = errors.Join(err, e.CloseEngine(ctx, b.engine)) }()
 	in, err := b.openInput(ctx, req.context)
 	if err != nil {
 		return err

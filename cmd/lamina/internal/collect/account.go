@@ -20,18 +20,18 @@ import (
 )
 
 // Nobody keeps count of what is added to a store: after each build it is asked what
-// there is now, and the answer is mostly remembered. A directory whose modification
-// time is the same has the same files, and these never change, since everything is
-// published by renaming. What is in a layer, a cache mount or a repository takes
+// there is now, and the answer is mostly remembered. A directory that did not change
+// since has the same files, and these never change, since everything is published by
+// renaming. What is in a layer, a cache mount or a repository takes
 // what it took, as long as the directory at its top is the same: layers do not change, and
 // the others are touched by whoever uses them. So a build that added nothing costs one
 // stat(2) for each directory of the store.
 //
 //	lamina-usage-1 <crc32 of the rest, in hex>\n
-//	swept <time>\n                           when what is old was last looked for
-//	warned <bytes>\n                         the cap that could not be held, once told
-//	<path>\t<modification time>\t<bytes>\n   of a directory without those in it
-//	layers/*\t<that of layers>\t<bytes>\n   of all layers together
+//	swept <time>\n                     when what is old was last looked for
+//	warned <bytes>\n                   the cap that could not be held, once told
+//	<path>\t<changed>\t<bytes>\n      of a directory without those in it
+//	layers/*\t<changed>\t<bytes>\n    of all layers together
 //
 // Times are in nanoseconds of Unix time. A file that does not verify is no file.
 const (
@@ -45,7 +45,7 @@ const (
 
 // part is what is remembered of a directory.
 type part struct {
-	changed int64 // its modification time
+	changed int64 // see stamp
 	bytes   int64
 }
 
@@ -130,7 +130,7 @@ func (a *account) layers() (int64, error) {
 	if err := unix.Lstat(a.store.Path(layersDir), &st); err != nil {
 		return 0, pathError("stat", layersDir, gone(err))
 	}
-	changed := modified(&st).UnixNano()
+	changed := stamp(&st)
 	if was, ok := a.known[allLayers]; ok && was.changed == changed && a.rest != nil {
 		a.now[allLayers] = was
 		return was.bytes, nil
@@ -161,7 +161,7 @@ func (a *account) flat(dir string, sub func(string) (int64, error)) (int64, erro
 	if err := unix.Lstat(a.store.Path(dir), &st); err != nil {
 		return 0, pathError("stat", dir, gone(err))
 	}
-	p := part{changed: modified(&st).UnixNano()}
+	p := part{changed: stamp(&st)}
 	var dirs []string
 	if dir == layersDir {
 		a.each()
@@ -224,7 +224,7 @@ func (a *account) sealed(path string) (int64, time.Time, error) {
 		return 0, time.Time{}, pathError("stat", path, gone(err))
 	}
 	changed := modified(&st)
-	p := part{changed: changed.UnixNano()}
+	p := part{changed: stamp(&st)}
 	if strings.HasPrefix(path, layersDir) {
 		a.each()
 	}
@@ -242,6 +242,10 @@ func (a *account) sealed(path string) (int64, time.Time, error) {
 	a.remember(path, p)
 	return p.bytes, changed, nil
 }
+
+// stamp is when a directory last changed, or its attributes: a time of modification can
+// be set to what it was, this not.
+func stamp(st *unix.Stat_t) int64 { return time.Unix(st.Ctim.Unix()).UnixNano() }
 
 // unknown is of a directory that is measured each time.
 var unknown = part{changed: -1}

@@ -3,7 +3,6 @@ package collect
 import (
 	"bytes"
 	"encoding/json"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -149,20 +148,18 @@ func (w *world) oldRecord(k cache.Key, ago time.Duration) {
 	w.old(filepath.Join("index", k.Encoded()[:2], k.Encoded()), ago)
 }
 
-// allOld makes everything so old that what is remembered of it counts.
-func (w *world) allOld() {
+// tick waits until what is changed next has another time than what was changed before.
+func (w *world) tick() {
 	w.t.Helper()
-	w.must(filepath.WalkDir(w.store.Path(), func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.IsDir() {
-			return err
-		}
-		st, err := e.Info()
-		if err != nil || time.Since(st.ModTime()) > time.Hour {
-			return err
-		}
-		at := st.ModTime().Add(-2 * time.Hour)
-		return os.Chtimes(path, at, at)
-	}))
+	name := filepath.Join(w.t.TempDir(), "clock")
+	touched := func() time.Time {
+		w.must(os.WriteFile(name, nil, 0o600))
+		st, err := os.Stat(name)
+		w.must(err)
+		return st.ModTime()
+	}
+	for began := touched(); !touched().After(began); {
+	}
 }
 
 // du is what du(1) says of the store.

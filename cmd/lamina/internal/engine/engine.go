@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -198,11 +199,15 @@ func (f from) learn(ok bool, d ocispec.Descriptor) error {
 	return f.Store.AddOrigin(d.Digest, f.origin)
 }
 
-// UseOnly gives up the claim on the whole store, but for what these mounts show of
-// it: a container that runs for days keeps nobody from collecting the rest. Nothing
-// else may be asked of the engine from then on but to be closed.
-func (e *Engine) UseOnly(by string, mounts []snapshot.Mount) error {
+// UseOnly gives up the claim on the whole store, but for what the container spec is shown of
+// it: one that runs for days keeps nobody from collecting the rest. Nothing else may
+// be asked of the engine from then on but to be closed.
+func (e *Engine) UseOnly(by string, spec runner.Spec) error {
 	claim := cache.Claim{By: by}
+	mounts := append(slices.Clone(spec.Mounts), spec.Root...)
+	for _, root := range spec.Roots {
+		mounts = append(mounts, root...)
+	}
 	for _, m := range mounts {
 		sources := []string{m.Source}
 		for _, o := range m.Options {
