@@ -77,6 +77,20 @@ func (s *Store) LastNames() ([]Named, error) {
 	return named(idx), nil
 }
 
+// NamesIntact tells whether index.json is, to the byte, what this store wrote last.
+func (s *Store) NamesIntact() bool {
+	data, err := os.ReadFile(s.Path(indexFile))
+	if err != nil {
+		return false
+	}
+	last, err := os.ReadFile(s.Path(indexCopy))
+	if err != nil {
+		return false
+	}
+	record, ok := decodeRecord(last)
+	return ok && bytes.Equal(record, data)
+}
+
 // ReplaceNames makes roots all the roots there are. What index.json was, if it was
 // something else, is kept beside it as index.json.damaged.
 func (s *Store) ReplaceNames(ctx context.Context, roots []Named) error {

@@ -63,6 +63,17 @@ func readBlob(ctx context.Context, b cache.Blobs, d ocispec.Descriptor) ([]byte,
 	if d.Size > maxDocument {
 		return nil, fmt.Errorf("read %s: %d bytes are too many for %s", d.Digest, d.Size, d.MediaType)
 	}
+	data, err := readOnce(ctx, b, d)
+	var damaged *cache.CorruptError
+	if errors.As(err, &damaged) { // a store has removed it, and perhaps gets it from elsewhere
+		if again, err := readOnce(ctx, b, d); err == nil {
+			return again, nil
+		}
+	}
+	return data, err
+}
+
+func readOnce(ctx context.Context, b cache.Blobs, d ocispec.Descriptor) ([]byte, error) {
 	r, err := b.Open(ctx, d)
 	if err != nil {
 		return nil, err

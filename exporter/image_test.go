@@ -1,17 +1,21 @@
 package exporter_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lamina/cache"
 	"lamina/cache/cachetest"
 	"lamina/exporter"
 )
@@ -248,4 +252,32 @@ func FuzzReadImage(f *testing.F) {
 			}
 		}
 	})
+}
+
+// mending has a damaged blob until that was read.
+type mending struct {
+	*cachetest.Memory
+	damaged ocispec.Descriptor
+	reads   int
+}
+
+func (m *mending) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	if d.Digest == m.damaged.Digest {
+		if m.reads++; m.reads == 1 {
+			return cache.Verify(io.NopCloser(strings.NewReader("damaged")), d), nil
+		}
+	}
+	return m.Memory.Open(ctx, d)
+}
+
+func TestReadImageMends(t *testing.T) {
+	pool, blobs := newPool(t), cachetest.NewMemory()
+	l := addLayer(t, pool, "l", time.Unix(1700000000, 0), 1, 10)
+	root, err := exporter.Pack(t.Context(), []exporter.Output{output(ocispec.Platform{OS: "linux", Architecture: "amd64"}, l)}, pool, blobs, exporter.PackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exporter.ReadImage(t.Context(), &mending{Memory: blobs, damaged: root}, root, ocispec.Platform{}); err != nil {
+		t.Error(err)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -110,18 +111,9 @@ func (d *damager) fsck(args ...string) (r fsck.Report) {
 // round damages a copy of the store n times, and has it repaired.
 func (d *damager) round(n int) {
 	d.Helper()
-	d.root = filepath.Join(d.TempDir(), "store")
-	if out, err := exec.Command("cp", "-a", d.sound, d.root).CombinedOutput(); err != nil {
-		d.Fatalf("%v: %s", err, out)
-	}
+	d.copyStore()
 	defer os.RemoveAll(d.root)
-	files := d.files()
-	var all []damage
-	for len(all) < n {
-		if x := d.damage(files); x.path != "" {
-			all = append(all, x)
-		}
-	}
+	all := d.damageAll(n, func(damage) bool { return true })
 	if d.random.IntN(3) == 0 {
 		d.tryBuild(all)
 	}
@@ -156,6 +148,34 @@ func (d *damager) round(n int) {
 	}
 }
 
+// TestDamagedBuild builds in stores that were damaged and that nobody repaired, where no
+// file of a layer was: whether those are right is only seen by reading all of them.
+// All else is noticed when it is read, and made again.
+func TestDamagedBuild(t *testing.T) {
+	needRun(t)
+	seed := fromEnv(t, "LAMINA_SEED", uint64(time.Now().UnixNano()))
+	t.Logf("LAMINA_SEED=%d", seed)
+	d := newDamager(t, rand.New(rand.NewPCG(seed, 0)))
+	for left := int(fromEnv(t, "LAMINA_DAMAGE", 40)); left > 0 && !t.Failed(); {
+		n := min(left, 1+d.random.IntN(8))
+		left -= n
+		d.copyStore()
+		all := d.damageAll(n, func(x damage) bool {
+			if x.path == "index.copy" { // with index.json there would be nothing left to go by
+				return false
+			}
+			return !strings.HasPrefix(x.path, "layers/") || x.what == "removed" && !strings.Contains(x.path, "/fs/") || strings.HasSuffix(x.path, "/info.json") || strings.HasSuffix(x.path, "/list")
+		})
+		d.must("build", "-q", "-t", "app:1", ".")
+		for _, stage := range damagedStages {
+			if diff := cmp.Diff(d.want[stage], d.built(stage)); diff != "" {
+				d.Errorf("after %v, %s is (-want +got):\n%s", all, stage, diff)
+			}
+		}
+		os.RemoveAll(d.root)
+	}
+}
+
 // tryBuild builds in the damaged store. What it repairs itself need not be found.
 func (d *damager) tryBuild(all []damage) {
 	d.Helper()
@@ -172,6 +192,31 @@ func (d *damager) tryBuild(all []damage) {
 	for i := range all {
 		all[i].built = true
 	}
+}
+
+// copyStore makes a copy of the sound store the one that is worked on.
+func (d *damager) copyStore() {
+	d.Helper()
+	d.root = filepath.Join(d.TempDir(), "store")
+	if out, err := exec.Command("cp", "-a", d.sound, d.root).CombinedOutput(); err != nil {
+		d.Fatalf("%v: %s", err, out)
+	}
+}
+
+// damageAll damages n things that may be.
+func (d *damager) damageAll(n int, may func(damage) bool) (all []damage) {
+	d.Helper()
+	files := d.files()
+	for len(all) < n {
+		x := d.choose(files)
+		if !may(x) {
+			continue
+		}
+		if d.do(x) {
+			all = append(all, x)
+		}
+	}
+	return all
 }
 
 // damage is one change of a store.
@@ -207,34 +252,38 @@ func (d *damager) files() map[string][]string {
 	return parts
 }
 
-// damage damages something, unless it happens to change nothing.
-func (d *damager) damage(files map[string][]string) damage {
-	d.Helper()
-	var parts []string
-	for part := range files {
-		parts = append(parts, part)
-	}
-	slices.Sort(parts)
-	part := parts[d.random.IntN(len(parts))]
-	name := files[part][d.random.IntN(len(files[part]))]
-	full := filepath.Join(d.root, name)
-	st, err := os.Lstat(full)
-	if err != nil { // an earlier damage was here
-		return damage{}
-	}
-	x := damage{path: name}
+// choose says what to damage next.
+func (d *damager) choose(files map[string][]string) damage {
+	part := slices.Sorted(maps.Keys(files))[d.random.IntN(len(files))]
+	x := damage{path: files[part][d.random.IntN(len(files[part]))]}
 	switch kind := d.random.IntN(4); {
 	case kind == 0:
-		x.what, err = "removed", os.RemoveAll(full)
-	case kind == 1 && part == "layers":
-		dir := strings.Join(strings.Split(name, "/")[:2+d.random.IntN(2)], "/") // all of it, or its files
-		x.what, x.path, err = "removed", dir, os.RemoveAll(filepath.Join(d.root, dir))
-	case st.Size() == 0:
-		return damage{}
+		x.what = "removed"
+	case kind == 1 && part == "layers": // all of it, or its files
+		x.what, x.path = "removed", strings.Join(strings.Split(x.path, "/")[:2+d.random.IntN(2)], "/")
 	case kind == 1:
-		x.what, err = "truncated", os.Truncate(full, d.random.Int64N(st.Size()))
+		x.what = "truncated"
 	default:
-		x.what, err = "changed", d.flip(full, st.Size())
+		x.what = "changed"
+	}
+	return x
+}
+
+// do does a damage, and tells whether there was something to be damaged.
+func (d *damager) do(x damage) bool {
+	d.Helper()
+	full := filepath.Join(d.root, x.path)
+	st, err := os.Lstat(full)
+	if err != nil || x.what != "removed" && st.Size() == 0 {
+		return false // an earlier one was here
+	}
+	switch x.what {
+	case "removed":
+		err = os.RemoveAll(full)
+	case "truncated":
+		err = os.Truncate(full, d.random.Int64N(st.Size()))
+	default:
+		err = d.flip(full, st.Size())
 	}
 	if err == nil && x.what != "removed" { // as a disk would: no time tells of it
 		err = os.Chtimes(full, st.ModTime(), st.ModTime())
@@ -242,7 +291,7 @@ func (d *damager) damage(files map[string][]string) damage {
 	if err != nil {
 		d.Fatal(err)
 	}
-	return x
+	return true
 }
 
 // flip changes one bit of a file.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -398,4 +399,22 @@ func stack(t testing.TB, p *layer.Pool, ids ...snapshot.ID) *layer.Stack {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// TestPublishOverRest publishes a layer whose files somebody removed.
+func TestPublishOverRest(t *testing.T) {
+	p := open(t, t.TempDir())
+	d := commit(t, p, "l", file("a", "old"))
+	if err := os.RemoveAll(d.Path()); err != nil {
+		t.Fatal(err)
+	}
+	d = commit(t, p, "l", file("a", "new"))
+	f, err := d.OpenFile("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if data, err := io.ReadAll(f); err != nil || string(data) != "new" {
+		t.Errorf("%q, %v", data, err)
+	}
 }

@@ -58,12 +58,31 @@ func (p *Pool) publish(tmp string, id snapshot.ID) error {
 			} else if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			// A damaged one, and Open has removed it.
+			// A damaged one: Open has removed it, or its files are gone.
+			if err := p.clear(id); err != nil {
+				return err
+			}
 		default:
 			return err
 		}
 	}
 	return fmt.Errorf("%s is in the way", p.path(id))
+}
+
+// clear removes what is left of the layer id, whose files are gone.
+func (p *Pool) clear(id snapshot.ID) error {
+	rest, err := p.unpublish(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// Another process may have published the layer since we looked.
+	if _, err := os.Lstat(filepath.Join(rest, "fs")); err == nil && unix.Rename(rest, p.path(id)) == nil {
+		return nil
+	}
+	return removeAll(rest)
 }
 
 func (p *Pool) published(id snapshot.ID) {

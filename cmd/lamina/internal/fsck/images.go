@@ -43,12 +43,14 @@ func (c *checker) names(ctx context.Context) ([]cache.Named, error) {
 	switch {
 	case err == nil && lastErr == nil:
 		all, lost := c.reconcile(now, last)
-		if slices.EqualFunc(now, all, sameNamed) {
-			return now, nil
-		}
 		f.Problem, f.Remedy = "is not what lamina wrote last", "it is written again, with all names of both; what it was is kept as index.json.damaged"
 		f.Effects = lost
-		c.damage(f, c.replaceNames(all))
+		switch {
+		case !slices.EqualFunc(now, all, sameNamed):
+			c.damage(f, c.replaceNames(all))
+		case !c.store.NamesIntact(): // it means the same
+			c.note(f, c.replaceNames(all))
+		}
 		return all, nil
 	case err == nil && !c.sound(now):
 		all := c.keepSound(now)
