@@ -11,7 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 )
 
 // Named is a root of the store: an image or an index, and a name for it. A root
@@ -171,11 +170,11 @@ func (s *Store) readIndex() (ocispec.Index, error) {
 
 // updateIndex changes the roots under a lock and publishes them, if they changed.
 func (s *Store) updateIndex(ctx context.Context, change func([]Named) []Named) error {
-	f, err := lockFile(ctx, s.Path("locks", indexFile), unix.LOCK_EX)
+	unlock, err := s.LockNames(ctx)
 	if err != nil {
-		return fmt.Errorf("lock store: %w", err)
+		return err
 	}
-	defer f.Close()
+	defer unlock()
 	before, err := s.Names(ctx)
 	if err != nil {
 		return err

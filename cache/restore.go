@@ -57,6 +57,16 @@ func (s *Store) lastIndex() (idx ocispec.Index, err error) {
 	return idx, json.Unmarshal(record, &idx)
 }
 
+// LockNames keeps everybody from changing names until unlock is called, so that index.json
+// and its copy are of one state.
+func (s *Store) LockNames(ctx context.Context) (unlock func(), err error) {
+	f, err := lockFile(ctx, s.Path("locks", indexFile), unix.LOCK_EX)
+	if err != nil {
+		return nil, fmt.Errorf("lock store: %w", err)
+	}
+	return func() { f.Close() }, nil
+}
+
 // ReadNames returns the roots as index.json itself has them. It is an error if that
 // makes no sense, and fs.ErrNotExist if it is gone.
 func (s *Store) ReadNames() ([]Named, error) {
@@ -94,11 +104,11 @@ func (s *Store) NamesIntact() bool {
 // ReplaceNames makes roots all the roots there are. What index.json was, if it was
 // something else, is kept beside it as index.json.damaged.
 func (s *Store) ReplaceNames(ctx context.Context, roots []Named) error {
-	f, err := lockFile(ctx, s.Path("locks", indexFile), unix.LOCK_EX)
+	unlock, err := s.LockNames(ctx)
 	if err != nil {
-		return fmt.Errorf("lock store: %w", err)
+		return err
 	}
-	defer f.Close()
+	defer unlock()
 	data, err := encodeIndex(roots)
 	if err != nil {
 		return err

@@ -226,10 +226,13 @@ func (c *checker) progress(part Part, done, total int64) {
 
 // repair does what the findings say. Why records go is noted before they do.
 func (c *checker) repair(ctx context.Context) error {
+	if err := c.spare(); err != nil {
+		return err
+	}
 	var evictions []collect.Eviction
 	now := time.Now()
 	for _, f := range c.report.Findings {
-		if len(f.keys) > 0 {
+		if len(f.keys) > 0 && f.State != Left {
 			evictions = append(evictions, collect.Eviction{Time: now, Reason: collect.ByFsck, Keys: f.keys})
 		}
 	}
@@ -238,7 +241,7 @@ func (c *checker) repair(ctx context.Context) error {
 	}
 	for i := range c.report.Findings {
 		f := &c.report.Findings[i]
-		if f.fix == nil {
+		if f.fix == nil || f.State == Left {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -262,6 +265,27 @@ func (c *checker) repair(ctx context.Context) error {
 	}
 	return nil
 }
+
+// spare leaves what somebody uses who has not got all of the store, as a running container
+// does: it would lose its files.
+func (c *checker) spare() error {
+	claims, err := c.store.Claims()
+	if err != nil {
+		return err
+	}
+	for _, claim := range claims {
+		for i := range c.report.Findings {
+			f := &c.report.Findings[i]
+			if slices.ContainsFunc(claim.Paths, func(p string) bool { return within(f.Path, p) || within(p, f.Path) }) {
+				f.State, f.Remedy = Left, fmt.Sprintf("%s uses it: repair again when it has ended", claim.By)
+			}
+		}
+	}
+	return nil
+}
+
+// within tells whether path is dir or something in it.
+func within(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
 // leftError is of a fix that turned out to be impossible; it says what the user can do.
 type leftError struct{ remedy string }

@@ -37,6 +37,11 @@ func (c *checker) images(ctx context.Context) error {
 
 // names returns the roots that there are, or will be when index.json is repaired.
 func (c *checker) names(ctx context.Context) ([]cache.Named, error) {
+	unlock, err := c.store.LockNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	now, err := c.store.ReadNames()
 	last, lastErr := c.store.LastNames()
 	f := Finding{Part: Images, Path: indexFile}
@@ -81,9 +86,9 @@ func (c *checker) names(ctx context.Context) ([]cache.Named, error) {
 	if !errors.Is(err, fs.ErrNotExist) && !errors.As(err, &damaged) {
 		return nil, err
 	}
-	all, ferr := c.findRoots()
-	if ferr != nil {
-		return nil, ferr
+	all, findErr := c.findRoots()
+	if findErr != nil {
+		return nil, findErr
 	}
 	if errors.Is(err, fs.ErrNotExist) && errors.Is(lastErr, fs.ErrNotExist) && len(all) == 0 {
 		return nil, nil // nobody has named anything yet
