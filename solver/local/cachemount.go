@@ -123,7 +123,11 @@ func (p *prepared) cache(ctx context.Context, t solver.Task, m solver.RunMount, 
 // restore makes a cache of what other machines left of it, if that is better than
 // what is here. That it cannot be had is no reason to fail.
 func (w *Worker) restore(ctx context.Context, spec mounts.Spec, out solver.Output) error {
-	return mounts.In(w.Store).Restore(ctx, spec, w.Caches(spec), mounts.RestoreOptions{
+	offers := w.Caches(spec)
+	for i, o := range offers {
+		offers[i].Blobs = shown{o.Blobs, newMeter(o, "cache "+spec.ID, out)}
+	}
+	return mounts.In(w.Store).Restore(ctx, spec, offers, mounts.RestoreOptions{
 		Begin: func(o mounts.Offer) {
 			fmt.Fprintf(out, "cache %s comes from %s: %d files, %.1f MB\n", spec.ID, o.Place, o.Version.Files, float64(o.Version.Size)/1e6)
 		},
