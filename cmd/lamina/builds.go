@@ -30,7 +30,7 @@ printed is remembered: of the last %d builds, for %d days.
 
 BUILD is an ID or its beginning, "latest" (the default), "^1" for the one before
 that, or the name, digest or ID of an image: that is the latest build of it.`,
-			builds.DefaultLimits.Builds, builds.DefaultLimits.Age/(24*time.Hour)),
+			builds.DefaultLimits().Builds, builds.DefaultLimits().Age/(24*time.Hour)),
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -39,7 +39,7 @@ func BenchmarkCachedBuild(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	for range DefaultLimits.Builds {
+	for range DefaultLimits().Builds {
 		record()
 	}
 	for b.Loop() {

@@ -13,6 +13,7 @@ const (
 	idDigits = "0123456789abcdefghjkmnpqrstvwxyz"
 	idLength = 8
 	idTick   = 10 * time.Millisecond
+	idTicks  = 1 << (5 * idLength) // there are so many IDs
 )
 
 func idOf(ticks int64) string {
@@ -44,7 +45,7 @@ func ticksOf(id string) (ticks int64, ok bool) {
 func nextID(now time.Time, ids []string) string {
 	ticks := max(0, now.UnixMilli()/idTick.Milliseconds())
 	for _, id := range ids {
-		if other, ok := ticksOf(id); ok {
+		if other, ok := ticksOf(id); ok && other+1 < idTicks { // else it is nobody's work
 			ticks = max(ticks, other+1)
 		}
 	}

@@ -43,3 +43,10 @@ func TestWhatIsNoID(t *testing.T) {
 		}
 	}
 }
+
+func TestNoIDComesAfterTheLast(t *testing.T) {
+	day := time.Date(2026, 11, 22, 15, 4, 5, 0, time.UTC)
+	if got, want := nextID(day, []string{"zzzzzzzz"}), nextID(day, nil); got != want {
+		t.Errorf("after the last ID comes %s, want %s", got, want)
+	}
+}

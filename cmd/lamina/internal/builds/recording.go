@@ -30,7 +30,7 @@ type Recording struct {
 	log   logWriter
 	saved time.Time
 	cost  time.Duration // of saving
-	timer *time.Timer // saves later; nil if there is nothing to be saved
+	timer *time.Timer   // saves later; nil if there is nothing to be saved
 	over  bool
 
 	trouble error // why builds that exceed the limits could not be forgotten
@@ -79,12 +79,13 @@ func (r *Recording) publish() error {
 
 // place gives the build in dir an ID that no other has, and with that its place.
 func (r *Recording) place(dir string) error {
+	at := r.build.Started
 	for {
 		ids, err := r.store.IDs()
 		if err != nil {
 			return err
 		}
-		r.build.ID = nextID(r.build.Started, ids[:min(1, len(ids))])
+		r.build.ID = nextID(at, ids)
 		doc, err := r.write(filepath.Join(dir, documentFile), true)
 		if err != nil {
 			return err
@@ -92,7 +93,7 @@ func (r *Recording) place(dir string) error {
 		err = os.Rename(dir, r.store.path(r.build.ID))
 		if err == nil {
 			r.doc, r.saved = doc, time.Now()
-			r.trouble = r.store.forget(r.saved, DefaultLimits, append([]string{r.build.ID}, ids...))
+			r.trouble = r.store.forget(r.saved, DefaultLimits(), append([]string{r.build.ID}, ids...))
 			return nil
 		}
 		doc.Close()
@@ -101,7 +102,9 @@ func (r *Recording) place(dir string) error {
 			if err := os.Mkdir(r.store.store.Path(storeDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 				return err
 			}
-		case !errors.Is(err, fs.ErrExist): // which is also that a directory is not empty
+		case errors.Is(err, fs.ErrExist): // which is also that a directory is not empty
+			at = at.Add(idTick)
+		default:
 			return err
 		}
 	}
@@ -216,7 +219,7 @@ func (r *Recording) End(status Status, failure error, images []Image) error {
 		return fmt.Errorf("remember the build: %w", err)
 	}
 	if logged {
-		r.trouble = errors.Join(r.trouble, r.store.trimLogs(DefaultLimits.Logs))
+		r.trouble = errors.Join(r.trouble, r.store.trimLogs(DefaultLimits().Logs))
 	}
 	if r.trouble != nil {
 		return fmt.Errorf("forget old builds: %w", r.trouble)

@@ -213,7 +213,7 @@ func TestNilRecording(t *testing.T) {
 func TestLongOutputTakesNoMemory(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	r := begin(t, s, Build{})
-	const total, piece = 64 << 20, 32 << 10
+	const total, piece = 16 << 20, 32 << 10
 	e := solver.Event{Node: nodeOne, Status: solver.OutputWritten, Log: bytes.Repeat([]byte("0123456789abcde\n"), piece/16)}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -272,17 +272,17 @@ func fill(t *testing.T, dir string) {
 
 // A log stops before it fills the disk, and says so.
 func TestLogLeavesSpace(t *testing.T) {
-	dir := smallDisk(t, "64m")
+	dir := smallDisk(t, "24m")
 	s := openStore(t, dir)
 	r := begin(t, s, Build{})
-	for range 80 {
+	for range 32 {
 		happens(r, 1, nodeOne, solver.OutputWritten, strings.Repeat("x", 1<<20))
 	}
 	if err := r.End(Succeeded, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	b := get(t, s, r.ID())
-	if b.LogEnds != errNoSpace.Error() || b.Steps[3].Log != 80<<20 {
+	if b.LogEnds != errNoSpace.Error() || b.Steps[3].Log != 32<<20 {
 		t.Errorf("the log ends for %q, the step printed %d bytes", b.LogEnds, b.Steps[3].Log)
 	}
 	var st unix.Statfs_t

@@ -44,7 +44,7 @@ func (b *Build) Write(w io.Writer, now time.Time) error {
 	if err := head.Flush(); err != nil {
 		return err
 	}
-	return b.writeSteps(w)
+	return b.writeSteps(w, now)
 }
 
 // String is "7/9 cached".
@@ -77,7 +77,7 @@ func (b *Build) caches() []string {
 }
 
 // writeSteps lists the steps, and what the build did besides.
-func (b *Build) writeSteps(w io.Writer) error {
+func (b *Build) writeSteps(w io.Writer, now time.Time) error {
 	if len(b.Steps)+len(b.Phases) == 0 {
 		return nil
 	}
@@ -96,7 +96,7 @@ func (b *Build) writeSteps(w io.Writer) error {
 		if s.Pos.First > 0 {
 			line = fmt.Sprint(s.Pos.First)
 		}
-		took := s.time()
+		took := s.time(now)
 		if slices.Contains(critical, i) {
 			took += " *"
 		}
@@ -134,8 +134,10 @@ func (p Phase) verdict() string {
 
 // time is how long the step took. Of one that was cached it is in brackets: that is
 // what it took when it was executed.
-func (s *Step) time() string {
+func (s *Step) time(now time.Time) string {
 	switch {
+	case s.Verdict == Executing:
+		return human.Took(max(0, now.Sub(s.Started)))
 	case s.Verdict == solver.VerdictCached && s.Took > 0:
 		return "(" + human.Took(s.Took) + ")"
 	case s.Took > 0 || s.Verdict == solver.VerdictExecuted:

@@ -107,7 +107,7 @@ func TestWriteMarksWhatWasWaitedFor(t *testing.T) {
 		{Name: "RUN slow", Kind: "run", Verdict: solver.VerdictExecuted, Started: noon.Add(time.Second), Took: time.Minute, Inputs: []Input{{}}},
 	}}
 	var got strings.Builder
-	if err := b.writeSteps(&got); err != nil {
+	if err := b.writeSteps(&got, noon); err != nil {
 		t.Fatal(err)
 	}
 	want := `

@@ -175,12 +175,12 @@ func TestTrim(t *testing.T) {
 
 func TestRecordingTrims(t *testing.T) {
 	s := openStore(t, t.TempDir())
-	old := built(t, s, Build{Started: time.Now().Add(-DefaultLimits.Age - time.Hour)}, Succeeded)
-	for range DefaultLimits.Builds + 5 {
+	old := built(t, s, Build{Started: time.Now().Add(-DefaultLimits().Age - time.Hour)}, Succeeded)
+	for range DefaultLimits().Builds + 5 {
 		built(t, s, Build{}, Succeeded)
 	}
 	ids := s.all(t)
-	if len(ids) != DefaultLimits.Builds || slices.Contains(ids, old) {
+	if len(ids) != DefaultLimits().Builds || slices.Contains(ids, old) {
 		t.Errorf("%d builds are remembered", len(ids))
 	}
 }

@@ -89,7 +89,7 @@ func (b *Build) Title() string {
 	if len(b.Targets) > 0 {
 		title += " (" + strings.Join(b.Targets, ", ") + ")"
 	}
-	return title
+	return oneLine(title)
 }
 
 // familiar is the name of an image as people write it.

@@ -15,7 +15,9 @@ type Limits struct {
 }
 
 // DefaultLimits are those that recording keeps to.
-var DefaultLimits = Limits{Builds: 200, Age: 30 * 24 * time.Hour, Logs: 1 << 30}
+func DefaultLimits() Limits {
+	return Limits{Builds: 200, Age: 30 * 24 * time.Hour, Logs: 1 << 30}
+}
 
 // Trim forgets what exceeds the limits at the time now, but nothing that is
 // running.
