@@ -36,8 +36,12 @@ func (s *Store) UseOnly(c Claim) error {
 	if err != nil {
 		return err
 	}
-	// Who reads it has the store exclusively, so not before it is complete.
-	if err := os.WriteFile(filepath.Join(dir, claimFile), data, 0o600); err != nil {
+	path := filepath.Join(dir, claimFile)
+	err = os.WriteFile(path+".new", data, 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
 		return fmt.Errorf("claim a part of the store: %w", err)
 	}
 	if s.use != nil {

@@ -19,7 +19,8 @@ import (
 type pruneOptions struct {
 	all, force, dryRun bool
 	filter             []string
-	keep               cli.SizeCap
+	keep               cli.ByteSize
+	bounded            bool // keep is given
 }
 
 func newPrune(e *cli.Env) *cobra.Command {
@@ -37,6 +38,7 @@ Images with a name and what is running are never removed.`,
 			if err != nil {
 				return &cli.UsageError{Cmd: cmd, Err: err}
 			}
+			o.bounded = cmd.Flags().Changed("keep-storage")
 			return runPrune(cmd.Context(), e, o, filter)
 		},
 	}
@@ -69,9 +71,10 @@ func runPrune(ctx context.Context, e *cli.Env, o pruneOptions, filter collect.Fi
 		return err
 	}
 	defer store.Close()
-	opt := collect.PruneOptions{All: o.all, Filter: filter, Limits: e.Limits(), DryRun: o.dryRun}
-	opt.Keep, opt.Bounded = o.keep.Bytes()
-	r, err := collect.Prune(ctx, store, opt)
+	r, err := collect.Prune(ctx, store, collect.PruneOptions{
+		All: o.all, Filter: filter, Limits: e.Limits(), DryRun: o.dryRun,
+		Keep: int64(o.keep), Bounded: o.bounded,
+	})
 	if errors.Is(err, cache.ErrInUse) {
 		return cli.WithHint(err, "wait until it has ended")
 	}
@@ -87,16 +90,16 @@ func runPrune(ctx context.Context, e *cli.Env, o pruneOptions, filter collect.Fi
 // warning says what is going to be removed.
 func (o pruneOptions) warning() string {
 	var what []string
-	_, bounded := o.keep.Bytes()
+	until := ", until the store takes " + human.Size(int64(o.keep))
 	switch {
-	case len(o.filter) > 0 && bounded:
-		what = []string{"what matches " + strings.Join(o.filter, " and ") + ", until the store takes " + o.keep.String()}
+	case len(o.filter) > 0 && o.bounded:
+		what = []string{"what matches " + strings.Join(o.filter, " and ") + until}
 	case len(o.filter) > 0:
 		what = []string{"what matches " + strings.Join(o.filter, " and ")}
 	default:
 		what = []string{"all images without a name", "all blobs and layers that nothing refers to"}
-		if bounded {
-			what = append(what, "what was least recently used, until the store takes "+o.keep.String())
+		if o.bounded {
+			what = append(what, "what was least recently used"+until)
 		} else if o.all {
 			what = append(what, "the build cache, and the cache mounts")
 		}

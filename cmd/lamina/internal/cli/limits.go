@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,9 +20,6 @@ type SizeCap struct {
 	bytes ByteSize
 	set   bool
 }
-
-// Bytes is the value, and whether one was given.
-func (c *SizeCap) Bytes() (n int64, given bool) { return int64(c.bytes), c.set }
 
 func (c *SizeCap) String() string { return c.bytes.String() }
 
@@ -46,7 +42,7 @@ func (a *AgeLimit) String() string {
 	if *a == 0 {
 		return "none"
 	}
-	return strings.TrimSuffix(fmt.Sprintf("%gd", time.Duration(*a).Hours()/24), ".0")
+	return fmt.Sprintf("%gd", time.Duration(*a).Hours()/24)
 }
 
 func (a *AgeLimit) Set(s string) error {

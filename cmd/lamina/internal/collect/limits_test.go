@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -361,5 +363,37 @@ func TestFilter(t *testing.T) {
 		if _, err := ParseFilter([]string{text}); err == nil || err.Error() != want {
 			t.Errorf("%s: error is %v, want %s", text, err, want)
 		}
+	}
+}
+
+// What a build left in a layer or a cache mount may not be readable, nor writable: it
+// is counted as du(1) does, and goes all the same.
+func TestUnreadable(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("permissions do not bind root")
+	}
+	w := newWorld(t)
+	w.chain("step")
+	w.mount("cache", 10)
+	for _, dir := range []string{"layers/step/fs/closed", "mounts/cache/data/closed"} {
+		w.must(os.MkdirAll(w.store.Path(dir, "below"), 0o700))
+		w.must(os.WriteFile(w.store.Path(dir, "file"), []byte("content"), 0o000))
+		w.must(os.Chmod(w.store.Path(dir, "below"), 0o500))
+		w.must(os.Chmod(w.store.Path(dir), 0o000))
+		t.Cleanup(func() { cache.RemoveAll(w.store.Path(dir)) })
+	}
+	rows, err := Usage(t.Context(), w.store, nil, true)
+	w.must(err)
+	out, _ := exec.Command("du", "-s", "--block-size=1", w.store.Path()).Output() // which fails, and counts
+	if got, want := fmt.Sprint(sum(rows)), strings.Fields(string(out))[0]; got != want {
+		t.Errorf("the rows have %s bytes, du says %s", got, want)
+	}
+	_, err = Prune(t.Context(), w.store, PruneOptions{All: true})
+	w.must(err)
+	if got := w.layers(); len(got) > 0 || w.exists("mounts/cache") {
+		t.Errorf("left are layers %v", got)
+	}
+	if left, err := os.ReadDir(w.store.Path("tmp")); err != nil || len(left) > 2 {
+		t.Errorf("left in tmp: %v, %v", left, err)
 	}
 }
