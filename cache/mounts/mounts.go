@@ -127,7 +127,7 @@ func (m Mounts) lock(ctx context.Context, name string, how int) (*os.File, error
 			return nil, err
 		}
 		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-		if err == nil && sameFile(f, m.Dir(name)) {
+		if (err == nil || how == unix.LOCK_SH && isUnsupported(err)) && sameFile(f, m.Dir(name)) {
 			return f, nil
 		}
 		f.Close()
@@ -145,6 +145,12 @@ func (m Mounts) lock(ctx context.Context, name string, how int) (*os.File, error
 		case <-time.After(nap):
 		}
 	}
+}
+
+// isUnsupported tells whether a filesystem, of a network for example, has no locks of
+// directories. Then mounts can be used there, but not replaced nor removed.
+func isUnsupported(err error) bool {
+	return err == unix.EBADF || err == unix.EINVAL || err == unix.EISDIR || err == unix.ENOLCK || err == unix.EOPNOTSUPP
 }
 
 func sameFile(f *os.File, path string) bool {
