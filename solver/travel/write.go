@@ -48,8 +48,12 @@ import (
 // n tags it would be n writers; no number of tags is enough for any number of writers,
 // and a registry has nothing else to offer.
 
-// attempts is how often a tag is written that others overwrite.
-const attempts = 12
+// patience is how long a writer tries whom others come before. Of many writers one is
+// always first, so that each needs about as many tries as there are others.
+const patience = 5 * time.Minute
+
+// looks is how often a writer looks whether its steps were lost while others go on writing.
+const looks = 12
 
 // Settling of Options.Settle that is zero.
 const (
@@ -98,17 +102,18 @@ func Write(ctx context.Context, dst cache.Repository, name string, src cache.Blo
 	if opt.Known != nil {
 		w.known = opt.Known.tags
 	}
-	for try := range attempts {
+	begin := time.Now()
+	for try := 0; time.Since(begin) < patience; try++ {
 		report, done, err := w.try(ctx, try == 0)
 		if err != nil || done {
 			return report, err
 		}
 		// Those who wait the same time would meet again.
-		if err := sleep(ctx, jitter(opt.Settle/4*time.Duration(try+1))); err != nil {
+		if err := sleep(ctx, jitter(opt.Settle/4)); err != nil {
 			return Report{}, err
 		}
 	}
-	return Report{}, fmt.Errorf("others overwrote %s %d times: give some of the builds a name of their own", name, attempts)
+	return Report{}, fmt.Errorf("others wrote to %s all the time for %v: give some of the builds a name of their own", name, patience)
 }
 
 type writer struct {
@@ -189,7 +194,7 @@ func (w *writer) put(ctx context.Context, tag string, root ocispec.Descriptor, m
 // something newer may themselves have been overwritten, so that has to stand, too.
 func (w *writer) stands(ctx context.Context, root ocispec.Descriptor, wait time.Duration) (bool, error) {
 	different := 0
-	for range attempts {
+	for range looks {
 		if err := sleep(ctx, wait); err != nil {
 			return false, err
 		}
