@@ -276,3 +276,30 @@ func TestCopyFromCacheIsKeyedByList(t *testing.T) {
 		t.Errorf("executed %q, want %q", ran, want)
 	}
 }
+
+// TestCacheFromOnlyReads lets a build use a cache that it may not write to, and another
+// that makes no sense: nothing is sent anywhere.
+func TestCacheFromOnlyReads(t *testing.T) {
+	reg := registrytest.New(t)
+	l := newTool(t)
+	l.file("Dockerfile", "FROM scratch\nCOPY one /\nCOPY two /\n")
+	l.file("one", "1")
+	l.file("two", "2")
+	ref := reg.Host + "/app:cache"
+	l.must("build", "--push", "-t", reg.Host+"/app:image", "--cache-to", "type=registry,mode=max,ref="+ref, ".")
+	other := l.elsewhere()
+	other.file("two", "changed") // so that there is something to write
+	reg.Forget()
+	_, cached := executed(t, other.run("build", "--cache-from", ref, "--cache-from", reg.Host+"/app:image", "--cache-from", reg.Host+"/none:cache", "-t", "app", "."))
+	if cached != 1 {
+		t.Errorf("%d cached", cached)
+	}
+	for _, r := range reg.Requests("") {
+		if !strings.HasPrefix(r, "GET ") && !strings.HasPrefix(r, "HEAD ") {
+			t.Errorf("the build asks %s", r)
+		}
+	}
+	if received, _ := reg.Traffic(); received > 0 {
+		t.Errorf("%d bytes were sent", received)
+	}
+}

@@ -50,7 +50,11 @@ import (
 
 // patience is how long a writer tries whom others come before. Of many writers one is
 // always first, so that each needs about as many tries as there are others.
-const patience = 5 * time.Minute
+const patience = 10 * time.Minute
+
+// hurry is after how many tries a writer waits no longer before the next: who came
+// first lets those who came later wait.
+const hurry = 8
 
 // looks is how often a writer looks whether its steps were lost while others go on writing.
 const looks = 12
@@ -104,12 +108,14 @@ func Write(ctx context.Context, dst cache.Repository, name string, src cache.Blo
 	}
 	begin := time.Now()
 	for try := 0; time.Since(begin) < patience; try++ {
+		tried := time.Now()
 		report, done, err := w.try(ctx, try == 0)
 		if err != nil || done {
 			return report, err
 		}
 		// Those who wait the same time would meet again.
-		if err := sleep(ctx, jitter(opt.Settle/4)); err != nil {
+		wait := max(opt.Settle/4, time.Since(tried)) * time.Duration(max(hurry-try, 0)) / (hurry / 2)
+		if err := sleep(ctx, jitter(wait)); err != nil {
 			return Report{}, err
 		}
 	}
