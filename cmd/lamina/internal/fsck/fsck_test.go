@@ -219,7 +219,7 @@ func TestCheck(t *testing.T) {
 		"file of a layer": {
 			func(w *world) { w.spoil("layers/only/fs/a") },
 			func(w *world) []string {
-				return []string{"repaired layers/only: 1 of its files", "repaired " + w.recordPath("only") + ": its layer only is damaged"}
+				return []string{"repaired layers/only: one of its files", "repaired " + w.recordPath("only") + ": its layer only is damaged"}
 			}, nil,
 		},
 		"layer that is gone": {
@@ -241,7 +241,7 @@ func TestCheck(t *testing.T) {
 				w.step("made", snapshot.Layer{ID: "made", DiffID: info.DiffID, Blob: &w.blob})
 				w.spoil("layers/made/fs/a")
 			},
-			func(w *world) []string { return []string{"repaired layers/made: 1 of its files"} }, nil,
+			func(w *world) []string { return []string{"repaired layers/made: one of its files"} }, nil,
 		},
 		"torn layer": {
 			func(w *world) { w.write("layers/only/unsynced", "another boot\n") },
@@ -432,12 +432,12 @@ func TestRunning(t *testing.T) {
 	defer other.Close()
 	w.must(other.Use(t.Context()))
 	w.must(other.UseOnly(cache.Claim{By: "container 123", Paths: []string{"layers/only/fs"}}))
-	matches(t, "repair", []string{"left layers/only: 1 of", "repaired " + w.recordPath("only")}, found(w.check(true)))
+	matches(t, "repair", []string{"left layers/only: one of", "repaired " + w.recordPath("only")}, found(w.check(true)))
 	if _, err := os.Lstat(w.path("layers/only/fs")); err != nil {
 		t.Error(err)
 	}
 	w.must(other.Close())
-	matches(t, "repair", []string{"repaired layers/only: 1 of"}, found(w.check(true)))
+	matches(t, "repair", []string{"repaired layers/only: one of"}, found(w.check(true)))
 }
 
 // TestNoFalseAlarms checks again and again while somebody makes and removes everything.

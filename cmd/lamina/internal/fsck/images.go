@@ -276,9 +276,16 @@ func (c *checker) incomplete(n cache.Named, d ocispec.Descriptor) {
 		Remedy: "build it again, pull it again, or remove it ('lamina rmi')",
 	}
 	of, ok := c.packed[d.Digest]
-	if n.Name == "" && d.Digest == n.Root.Digest { // it says nothing that anybody could ask for
-		f.Problem, f.Remedy = fmt.Sprintf("%s, which has no name, is gone", imageName(n)), "it is forgotten"
-		c.damage(f, func(ctx context.Context) error { return c.store.Forget(ctx, d.Digest) })
+	unusable := d.Digest == n.Root.Digest || exporter.IsManifest(n.Root.MediaType) && exporter.IsConfig(d.MediaType)
+	if n.Name == "" && unusable { // there is nothing that anybody could ask for
+		f.Problem, f.Remedy = fmt.Sprintf("%s, which has no name, lacks %s", imageName(n), what), "it is forgotten"
+		c.damage(f, func(ctx context.Context) error {
+			err := c.store.Forget(ctx, n.Root.Digest)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		})
 		return
 	}
 	if !ok {

@@ -135,7 +135,10 @@ func (l *checkedLayer) check(ctx context.Context, c *checker) error {
 	case errors.Is(err, layer.ErrListDamaged):
 		l.badList, l.details = true, nil
 	case differ > 0:
-		l.bad = fmt.Sprintf("%d of its files are not what they were", differ)
+		l.bad = "one of its files is not what it was"
+		if differ > 1 {
+			l.bad = fmt.Sprintf("%d of its files are not what they were", differ)
+		}
 		if differ > maxDetails {
 			l.details = append(l.details, fmt.Sprintf("and %d more", differ-maxDetails))
 		}
