@@ -258,6 +258,9 @@ func (c *checker) repair(ctx context.Context) error {
 			f.State = Repaired
 		}
 	}
+	if err := c.dropAliases(); err != nil {
+		return err
+	}
 	for _, id := range c.unlisted {
 		if err := c.pool.MakeList(ctx, id); err != nil && !errors.Is(err, layer.ErrUnlistable) {
 			return fmt.Errorf("list layer %s: %w", id, err)

@@ -70,6 +70,24 @@ func (c *checker) alias(id snapshot.ID) {
 	}, func(context.Context) error { return removeIfThere(path) })
 }
 
+// dropAliases removes the links to layers that the repair has removed.
+func (c *checker) dropAliases() error {
+	entries, err := os.ReadDir(c.store.Path("layers"))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := c.store.Path("layers", e.Name())
+		if _, err := os.Stat(path); e.Type()&fs.ModeSymlink == 0 || !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := removeIfThere(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func removeIfThere(path string) error {
 	err := os.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {
