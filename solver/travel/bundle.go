@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,6 +90,9 @@ func (b bundled) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 func (b bundled) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := b.check(d); err != nil {
 		return nil, err
+	}
+	if d.Digest == b.Bundle.Digest { // whoever asks is about to fetch it
+		return nil, fmt.Errorf("%s is the bundle itself: %w", d.Digest, fs.ErrNotExist)
 	}
 	data, err := readBlob(ctx, b.blobs, b.Bundle, maxBundle)
 	if err != nil {

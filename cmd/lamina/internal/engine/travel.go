@@ -162,7 +162,11 @@ func (e *Engine) ImportCache(ctx context.Context, p Place) (*travel.Cache, *trav
 		if in == nil || in.Bundle.Digest == d { // one that is alone in its bundle is the bundle
 			return e.Store.AddOrigin(d, origin)
 		}
-		return errors.Join(e.Store.AddOrigin(in.Bundle.Digest, origin), e.Store.AddOrigin(d, in.Origin(origin)))
+		err := e.Store.AddOrigin(in.Bundle.Digest, origin)
+		if in.Bundle.Digest == d { // a bundle of one is that one
+			return err
+		}
+		return errors.Join(err, e.Store.AddOrigin(d, in.Origin(origin)))
 	}), nil
 }
 
