@@ -1,6 +1,9 @@
 package explain
 
 import (
+	"slices"
+	"strings"
+
 	"lamina/cmd/lamina/internal/builds"
 )
 
@@ -40,7 +43,11 @@ func (e *explainer) rearranged(r *reason, i, at int, c candidate) bool {
 	old := c.step()
 	if more := above(e.build, chain(e.build, at), old.ID.String()); len(more) > 0 {
 		first := more[len(more)-1]
-		if text := instruction(e.build.Steps[first].Name); c.from.texts[text] {
+		text := instruction(e.build.Steps[first].Name)
+		if keyword, _, _ := strings.Cut(text, " "); keyword == workdir && e.tells(r, workdir) {
+			return true // that says it
+		}
+		if c.from.texts[text] {
 			e.blame(r, i, Cause{Kind: Moved, Subject: text, Before: "after", After: "before"})
 		} else {
 			e.blame(r, i, Cause{Kind: Inserted, Subject: text, Line: e.build.Steps[first].Pos.First})
@@ -52,6 +59,9 @@ func (e *explainer) rearranged(r *reason, i, at int, c candidate) bool {
 		return false
 	}
 	text := instruction(c.from.Steps[gone[len(gone)-1]].Name)
+	if keyword, _, _ := strings.Cut(text, " "); keyword == workdir && e.tells(r, workdir) {
+		return true // that says it
+	}
 	if e.texts[text] {
 		e.blame(r, i, Cause{Kind: Moved, Subject: text, Before: "before", After: "after"})
 	} else {
@@ -77,4 +87,9 @@ func (e *explainer) replaced(r *reason, i, at int, c candidate) bool {
 		e.blame(r, i, Cause{Kind: Removed, Subject: was})
 	}
 	return true
+}
+
+// tells tells whether another value of the option is one of the causes in r.
+func (e *explainer) tells(r *reason, option string) bool {
+	return slices.ContainsFunc(r.causes, func(i int) bool { return e.causes[i].Kind == Option && e.causes[i].Subject == option })
 }

@@ -137,21 +137,28 @@ func (e *explainer) sameSlot(i int, c candidate) bool {
 	if c.from.cache != "" { // has the steps of many builds
 		return slot(s.Name) == slot(o.Name)
 	}
-	if a, b := stage(s.Name), stage(o.Name); a != b && (stages(c.from.Build)[a] || stages(e.build)[b]) {
+	a, b := stage(s.Name), stage(o.Name)
+	alone := a != b && len(stages(e.build)) == 1 && len(stages(c.from.Build)) == 1 // what has no mount may have no name
+	if a != b && !alone && (stages(c.from.Build)[a] || stages(e.build)[b]) {
 		return false
 	}
 	mine, theirs := strangers(e.build, s, c.from.texts), strangers(c.from.Build, o, e.texts)
 	if len(mine) == len(theirs) {
 		return slices.Index(mine, instruction(s.Name)) == slices.Index(theirs, instruction(o.Name))
 	}
+	if alone {
+		return number(s.Name) == number(o.Name)
+	}
 	return slot(s.Name) == slot(o.Name)
 }
 
-// stages are the names of the stages of b.
+// stages are the names of the stages of b that do something.
 func stages(b *builds.Build) map[string]bool {
 	all := map[string]bool{}
 	for i := range b.Steps {
-		all[stage(b.Steps[i].Name)] = true
+		if s := &b.Steps[i]; isWork(s) {
+			all[stage(s.Name)] = true
+		}
 	}
 	return all
 }

@@ -201,13 +201,26 @@ func compareSums(a, b fileset.Sum) (File, bool) {
 	note("type", typeName(a.Mode), typeName(b.Mode))
 	if len(what) == 0 {
 		if a.Digest != b.Digest {
-			what = append(what, "content")
+			what = append(what, contentOf(b.Mode))
 		}
 		note("mode", fmt.Sprintf("%04o", a.Mode&0o7777), fmt.Sprintf("%04o", b.Mode&0o7777))
 		note("owner", fmt.Sprintf("%d:%d", a.UID, a.GID), fmt.Sprintf("%d:%d", b.UID, b.GID))
 	}
 	f.Change = strings.Join(what, ", ")
 	return f, len(what) > 0
+}
+
+// contentOf is what the digest of a file of this mode is of.
+func contentOf(mode uint32) string {
+	switch typeName(mode) {
+	case "file":
+		return "content"
+	case "link":
+		return "target"
+	case "device":
+		return "number"
+	}
+	return "attributes"
 }
 
 // typeName names the type in a mode of stat(2).

@@ -21,8 +21,8 @@ func (e *explainer) input(r *reason, i, at, j int, c candidate, seen map[int]boo
 	switch {
 	case source.Kind == "local":
 		e.files(r, at, in, was)
-	case isScratch(source) != (ok && isScratch(&c.from.Steps[old])) && e.build.Steps[at].Kind == "copy":
-		e.blame(r, at, Cause{Kind: Option, Subject: "--link", Before: flag(!isScratch(source)), After: flag(isScratch(source))})
+	case linked(&e.build.Steps[at]) != linked(c.step()):
+		e.blame(r, at, Cause{Kind: Option, Subject: "--link", Before: flag(linked(c.step())), After: flag(!linked(c.step()))})
 	case !ok:
 		e.blame(r, in.Step, Cause{Kind: Parent, Before: c.from.inputName(c.at, j), After: instruction(source.Name)})
 	default:
@@ -98,9 +98,25 @@ func (e *explainer) standsOn(r *reason, i, at int, c candidate, seen map[int]boo
 	}
 }
 
-// isScratch tells whether s is an empty image.
-func isScratch(s *builds.Step) bool {
-	return s.Kind == "image" && instruction(s.Name) == "FROM scratch"
+// swapped are the inputs of the step at that are a directory of this machine now, and
+// were not in c, or the other way round.
+func (e *explainer) swapped(at int, c candidate) (all []int) {
+	for j, in := range e.build.Steps[at].Inputs {
+		if old, ok := c.from.source(c.at, j); ok && (e.build.Steps[in.Step].Kind == "local") != (c.from.Steps[old].Kind == "local") {
+			all = append(all, j)
+		}
+	}
+	return all
+}
+
+// filesOf says whose files s has.
+func filesOf(s *builds.Step) string {
+	if name, ok := strings.CutPrefix(slot(s.Name), "context "); ok && s.Kind == "local" {
+		return "--build-context " + name
+	} else if s.Kind == "local" {
+		return "the build context"
+	}
+	return instruction(s.Name)
 }
 
 // commit is the commit that a Git result is of, or else what identifies it.

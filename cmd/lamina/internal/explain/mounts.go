@@ -53,7 +53,7 @@ func mountKind(m solver.RunMount) Kind {
 
 // describeMoved is m with where it is, unless that follows from its id.
 func describeMoved(m solver.RunMount) string {
-	if m.Type == solver.MountSecret && m.Target == "/run/secrets/"+m.SecretID {
+	if m.Type == solver.MountSecret && (m.Target == "" || m.Target == "/run/secrets/"+m.SecretID) {
 		return describeMount(m)
 	}
 	return describeMount(m) + ",target=" + where(m)

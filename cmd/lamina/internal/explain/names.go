@@ -2,6 +2,7 @@ package explain
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"lamina/cmd/lamina/internal/builds"
@@ -42,6 +43,17 @@ func stage(name string) string {
 		return s[:i]
 	}
 	return ""
+}
+
+// number is the place of a step in its stage, "3".
+func number(name string) string {
+	s := slot(name)
+	return s[strings.LastIndexByte(s, ' ')+1:]
+}
+
+// linked tells whether a step is an instruction with --link.
+func linked(s *builds.Step) bool {
+	return slices.Contains(strings.Fields(instruction(s.Name)), "--link")
 }
 
 // isInternal tells whether a step is no instruction, but what one needs.

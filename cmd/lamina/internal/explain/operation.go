@@ -221,8 +221,12 @@ func (d *differ) copy(a, b solver.Copy) {
 	d.note(Option, "--exclude", strings.Join(x.Exclude, " "), strings.Join(y.Exclude, " "))
 	d.note(Option, "--parents", flag(x.Parents), flag(y.Parents))
 	d.note(Option, "--unpack", flag(x.Unpack), flag(y.Unpack))
-	d.note(Option, "--context-owners", flag(!x.ResetOwner), flag(!y.ResetOwner))
+	d.note(Option, contextOwners, flag(!x.ResetOwner), flag(!y.ResetOwner))
 }
+
+// contextOwners says whether files belong to whom their context says, as those of an
+// archive do.
+const contextOwners = "owners of the context"
 
 // merged is what all sources say together.
 func merged(sources []solver.CopySource) (all solver.CopySource) {

@@ -81,8 +81,11 @@ func (e *explainer) compare(r *reason, i, at int, c candidate, seen map[int]bool
 	}
 	seen[at] = true
 	s, o := &e.build.Steps[at], c.step()
-	found := differences(o, s)
+	found, swapped := differences(o, s), e.swapped(at, c)
 	for _, d := range found {
+		if d.subject == contextOwners && len(swapped) > 0 {
+			continue // that is why
+		}
 		if d.kind == Env && e.fromBase(r, at, c, d) {
 			continue
 		}
@@ -91,6 +94,9 @@ func (e *explainer) compare(r *reason, i, at int, c candidate, seen map[int]bool
 	for j, in := range s.Inputs {
 		switch {
 		case j >= len(o.Inputs), sameInput(o.Inputs[j], in): // the operation says what it has more
+		case slices.Contains(swapped, j):
+			old, _ := c.from.source(c.at, j)
+			e.blame(r, at, Cause{Kind: Parent, Before: filesOf(&c.from.Steps[old]), After: filesOf(&e.build.Steps[in.Step])})
 		case j > 0 && s.Kind == "copy" && len(found) > 0 && e.build.Steps[in.Step].Kind == "local": // other files, because others are asked for
 		default:
 			e.input(r, i, at, j, c, seen)

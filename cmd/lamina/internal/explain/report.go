@@ -96,8 +96,8 @@ const (
 // File is a file that differs.
 type File struct {
 	Path string `json:"path"`
-	// Change is "new", "removed", or what differs: "content", "mode", "owner" or "type",
-	// several separated by ", ".
+	// Change is "new", "removed", or what differs: "content", "target" (of a link),
+	// "attributes", "mode", "owner" or "type", several separated by ", ".
 	Change string `json:"change"`
 	// Before and After are the modes, owners or types, if the Change is one of these.
 	Before string `json:"before,omitempty"`

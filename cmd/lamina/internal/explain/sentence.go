@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -96,7 +97,9 @@ func (c *Cause) local(now time.Time) string {
 		return fmt.Sprintf("%s changed %s", c.Subject, values(c.Before, c.After))
 	case Mount, Secret:
 		what := "mount"
-		if c.Kind == Secret {
+		if strings.HasPrefix(cmp.Or(c.After, c.Before), "type=ssh") {
+			what = "agent"
+		} else if c.Kind == Secret {
 			what = "secret"
 		}
 		switch {
