@@ -33,7 +33,9 @@ func TestDeviations(t *testing.T) {
 		return func(d *layer.Draft) error { return d.File(name, e, strings.NewReader(data)) }
 	}
 	attr := func(name string, e snapshot.Entry, value string) step {
-		return func(d *layer.Draft) error { return d.SetAttrs(name, e, map[string]string{"security.capability": value}) }
+		return func(d *layer.Draft) error {
+			return d.SetAttrs(name, e, map[string]string{"security.capability": value})
+		}
 	}
 	later := snapshot.Entry{Mode: 0o644, ModTime: now.Add(time.Second)}
 	commit(t, p, "base", mkdir("etc", 0o755), file("etc/a", "a"), file("etc/b", "b"), mkdir("var", 0o755), mkdir("var/log", 0o755), file("var/log/x", "x"))

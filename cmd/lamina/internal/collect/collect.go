@@ -45,8 +45,9 @@ type Report struct {
 }
 
 // low is what a store that grew above its cap is brought down to, so that not every
-// build has to collect: nine tenths.
-func low(size int64) int64 { return size - size/10 }
+// build has to collect: a tenth of the room that there is beside what stays whatever
+// happens.
+func low(size, stays int64) int64 { return size - max(0, size-stays)/10 }
 
 // restful is how often what is too old is looked for: it may be older by this.
 func restful(age time.Duration) time.Duration { return min(24*time.Hour, age/8) }
@@ -82,13 +83,21 @@ func After(ctx context.Context, store *cache.Store, l Limits) (Report, error) {
 	if over := l.Size > 0 && total > l.Size; over || due {
 		report, trash, err = collectAfter(ctx, store, a, l, over)
 	}
-	report.Stuck = l.Size > 0 && report.Left > l.Size
-	if report.Stuck && a.warned == l.Size {
-		report.Stuck = false // was said
-	} else if warned := map[bool]int64{true: l.Size}[report.Stuck]; warned != a.warned {
-		a.warned, a.dirty = warned, true
-	}
+	report.Stuck = a.news(l.Size > 0 && report.Left > l.Size, l.Size)
 	return report, errors.Join(err, a.save())
+}
+
+// news tells whether it has to be said that the store is stuck above this cap: once,
+// until it is below it again.
+func (a *account) news(stuck bool, size int64) bool {
+	if !stuck {
+		size = 0
+	}
+	if a.warned == size {
+		return false
+	}
+	a.warned, a.dirty = size, true
+	return stuck
 }
 
 func collectAfter(ctx context.Context, store *cache.Store, a *account, l Limits, over bool) (Report, string, error) {
@@ -102,7 +111,8 @@ func collectAfter(ctx context.Context, store *cache.Store, a *account, l Limits,
 		age.before = a.swept.Add(-l.Age)
 	}
 	if over {
-		size.target = low(l.Size)
+		least := inv.plan([]Reason{ByAge, BySize}, age, policy{target: 0})
+		size.target = low(l.Size, inv.total-least.bytes)
 	}
 	p := inv.plan([]Reason{ByAge, BySize}, age, size)
 	trash, err := inv.sweep(ctx, p)
