@@ -130,12 +130,12 @@ func (s *Store) CheckLayout() error {
 	if err != nil {
 		return err
 	}
-	var layout ocispec.ImageLayout
+	var layout map[string]any // keys as they are, which a struct would take in any case
 	if err := json.Unmarshal(data, &layout); err != nil {
 		return err
 	}
-	if layout.Version != ocispec.ImageLayoutVersion {
-		return fmt.Errorf("its version is %q, not %q", layout.Version, ocispec.ImageLayoutVersion)
+	if version := layout["imageLayoutVersion"]; version != ocispec.ImageLayoutVersion {
+		return fmt.Errorf("its version is %v, not %q", version, ocispec.ImageLayoutVersion)
 	}
 	return nil
 }
