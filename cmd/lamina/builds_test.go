@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,6 +26,28 @@ func waitingStep(t *testing.T) (step string, running, release chan struct{}) {
 	return "RUN echo it runs; wget -q -O /dev/null " + srv.URL + "; echo it ha''s run\n", running, release
 }
 
+// awaitLog returns once a line of the log of a running build ends in text: what a step printed before
+// it told the test something else may still be under way then.
+func (l *tool) awaitLog(build, text string) {
+	l.Helper()
+	follow := l.command("builds", "logs", "-f", build)
+	out, err := follow.StdoutPipe()
+	if err == nil {
+		err = follow.Start()
+	}
+	if err != nil {
+		l.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && !strings.HasSuffix(lines.Text(), text) {
+	}
+	if !strings.HasSuffix(lines.Text(), text) {
+		l.Errorf("the log of build %s ends without %q", build, text)
+	}
+	_ = follow.Process.Kill()
+	_ = follow.Wait()
+}
+
 // A build that is running can be looked at and followed, and cannot be removed.
 func TestRunningBuildIsRemembered(t *testing.T) {
 	needRun(t)
@@ -39,6 +62,7 @@ func TestRunningBuildIsRemembered(t *testing.T) {
 	if id == "" {
 		t.Error("the running build is not listed")
 	}
+	l.awaitLog(id, "it runs")
 	l.fails(l.run("builds", "rm", "latest"), cli.ExitFailure, "lamina: build "+id+": it is still running")
 	l.must("builds", "rm", "--all")
 	if got := l.must("builds", "logs", id); !strings.Contains(got, "it runs\n") || strings.Contains(got, "it has run") {
@@ -78,6 +102,7 @@ func TestEndedBuildIsRemembered(t *testing.T) {
 			ended := make(chan result)
 			go func() { ended <- finish(t, cmd) }()
 			<-running
+			l.awaitLog("latest", "it runs")
 			if err := cmd.Process.Signal(test.signal); err != nil {
 				t.Fatal(err)
 			}
