@@ -3,7 +3,6 @@ package mounts
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -379,21 +378,6 @@ func (t *Tree) weight() (sum int64) {
 		sum += e.weight()
 	}
 	return sum
-}
-
-// order sorts entries so that directories come before what is in them, by name.
-func order(a, b Entry) int {
-	if a.Path == "." || b.Path == "." {
-		return cmp.Compare(rank(a.Path), rank(b.Path))
-	}
-	return slices.Compare(strings.Split(a.Path, "/"), strings.Split(b.Path, "/"))
-}
-
-func rank(name string) int {
-	if name == "." {
-		return 0
-	}
-	return 1
 }
 
 // contents are the contents of the tree's files, in order, each once.

@@ -116,7 +116,7 @@ func (c *crowd) check(l *tool, n int) {
 	}
 	defer os.RemoveAll(dir)
 	out, file := filepath.Join(dir, "out"), filepath.Join(dir, "context", fmt.Sprintf("file-%d", n))
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err == nil {
+	if err = os.MkdirAll(filepath.Dir(file), 0o755); err == nil {
 		err = os.WriteFile(file, []byte(fmt.Sprint(n)), 0o644)
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package builds
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -316,6 +317,7 @@ func keepRecording(root string) {
 			r.saveLater()
 		}
 		if err = r.End(Succeeded, nil, nil); err == nil {
+			fmt.Println("recorded")
 			err = s.Trim(time.Now(), Limits{Builds: 8, Age: time.Hour, Logs: 100_000})
 		}
 	}
@@ -335,14 +337,23 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	statuses := map[Status]int{}
 	for range kills / together {
 		var all []*exec.Cmd
-		for range together {
+		var recorded io.Reader
+		for i := range together {
 			cmd := exec.Command(self)
 			cmd.Env = append(os.Environ(), keepRecordingEnv+"="+dir)
 			cmd.Stderr = os.Stderr
+			if i == 0 {
+				if recorded, err = cmd.StdoutPipe(); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
 			all = append(all, cmd)
+		}
+		if _, err := recorded.Read(make([]byte, 1)); err != nil { // one of them comes to an end at least once
+			t.Fatal(err)
 		}
 		for _, cmd := range all {
 			time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond) // a random moment
